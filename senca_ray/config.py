@@ -1,0 +1,146 @@
+"""Frozen typed configs; every field is documented, every value checked at construction.
+
+They are plain dataclasses, not pydantic models, because `fit`, `model` and `methods` have to import
+where pydantic is not installed (a bare GPU machine). Reading one from YAML goes through pydantic, which
+understands dataclasses: see `load_config`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+from senca_ray.errors import Problem, ProblemsError, SencaError
+
+Target = Literal["standardised", "literal"]
+Softmax = Literal["neighbours", "product"]
+
+
+def _check(config: object, conditions: dict[str, tuple[bool, str]]) -> None:
+    """Raise every failed condition at once; `conditions` maps a field to (holds, what is expected)."""
+    problems = [
+        Problem("-", field, f"{getattr(config, field)!r} found; expected {expected}")
+        for field, (holds, expected) in conditions.items()
+        if not holds
+    ]
+    if problems:
+        raise ProblemsError(problems, type(config).__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a method is fitted with; the defaults are the paper's (SENCA-st section 4.1.1)."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    hvgs: int = 500
+    """Number of highly variable genes: a prefix of the shard's gene order."""
+    neighbors: int = 4
+    """Neighbourhood size K: a prefix of the shard's neighbour order, the spot itself not counted."""
+    embedding: int = 128
+    """Dimension of the RNA and image embeddings R and H."""
+    hidden: int = 256
+    """Hidden dimension of the graph transformer's feed-forward network."""
+    bottleneck: int = 64
+    """Dimension of the shared embedding S."""
+    dropout: float = 0.2
+    """Share of the input expression masked in training."""
+    mse_weight: float = 40.0
+    """λ of eq. 1, the weight of the reconstruction term."""
+    temperature: float = 0.5
+    """Temperature of the NT-Xent terms (the paper does not give one; SimCLR's middle value)."""
+    learning_rate: float = 5e-4
+    """Adam's step size."""
+    epochs: int = 10
+    """Full-graph gradient steps."""
+    target: Target = "standardised"
+    """Reading of 'MSE between encoder input and decoder output': see docs/model.md."""
+    softmax: Softmax = "neighbours"
+    """Reading of eqs. 3-4: softmax over the neighbours' weights, or literally over the product."""
+
+    def __post_init__(self) -> None:
+        positive = ("hvgs", "neighbors", "embedding", "hidden", "bottleneck", "epochs")
+        conditions = {f: (getattr(self, f) >= 1, "1 or more") for f in positive}
+        conditions |= {
+            "dropout": (0 <= self.dropout < 1, "a share from 0 to below 1"),
+            "mse_weight": (self.mse_weight >= 0, "0 or more"),
+            "temperature": (self.temperature > 0, "more than 0"),
+            "learning_rate": (self.learning_rate > 0, "more than 0"),
+            "target": (self.target in ("standardised", "literal"), "'standardised' or 'literal'"),
+            "softmax": (self.softmax in ("neighbours", "product"), "'neighbours' or 'product'"),
+        }
+        _check(self, conditions)
+
+    def to_json(self) -> str:
+        """Canonical text of this setting: the same setting always gives the same text."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """How raw sections become shards; every field is part of the shard's fingerprint."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    min_gene_count: int = 10
+    """Genes with a smaller total count over the section are dropped (paper, section 3.1)."""
+    target_sum: float = 1e4
+    """Counts of a spot are scaled to this total before log1p."""
+    hvg_flavor: Literal["seurat", "cell_ranger"] = "seurat"
+    """Scanpy's flavour of normalised dispersion by which genes are ordered."""
+    max_neighbors: int = 16
+    """Neighbours stored for each spot; a study may use any prefix."""
+    encoder: str = "efficientnet-lite0"
+    """Image encoder: efficientnet-lite0 (packaged weights), resnet18, resnet34, resnet50, or random."""
+    patch_radius: float = 1.0
+    """Half the side of a patch, in spot distances (the paper: up to 3)."""
+    patch_pixels: int = 224
+    """Side in pixels to which a patch is resized for the encoder."""
+    store_patches: bool = False
+    """Keep the patches (uint8) in the shard, for training the encoder end to end."""
+    max_image_pixels: int = 1_000_000_000
+    """Images that declare more pixels than this are refused before they are decoded."""
+
+    def __post_init__(self) -> None:
+        conditions = {
+            "min_gene_count": (self.min_gene_count >= 0, "0 or more"),
+            "target_sum": (self.target_sum > 0, "more than 0"),
+            "hvg_flavor": (self.hvg_flavor in ("seurat", "cell_ranger"), "'seurat' or 'cell_ranger'"),
+            "max_neighbors": (self.max_neighbors >= 10, "10 or more (spatial coherence looks at 10)"),
+            "patch_radius": (0 < self.patch_radius <= 10, "a number of spot distances up to 10"),
+            "patch_pixels": (32 <= self.patch_pixels <= 1024, "32 to 1024 pixels"),
+            "max_image_pixels": (self.max_image_pixels >= 1, "1 or more"),
+        }
+        _check(self, conditions)
+
+
+ConfigT = TypeVar("ConfigT", Setting, PrepareConfig)
+
+
+def from_mapping(kind: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+    """Build a config from untrusted values, reporting every wrong or unknown field at once."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        problems = [
+            Problem("-", ".".join(map(str, e["loc"])) or kind.__name__, f"{e['input']!r} found; {e['msg']}")
+            for e in error.errors()
+        ]
+        raise ProblemsError(problems, kind.__name__) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; raises SencaError when the file is missing or is something else."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SencaError(f"{path}: cannot be read as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise SencaError(f"{path}: expected a mapping of names to values, found {type(content).__name__}")
+    return content

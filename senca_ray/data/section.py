@@ -1,0 +1,83 @@
+"""What a reader hands to `prepare`: one raw section, whatever format it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from senca_ray import keys
+
+
+@dataclass(frozen=True)
+class SectionFiles:
+    """The files of one section as found on disk, before any of them is read."""
+
+    sample: str
+    patient: str
+    label_source: str
+    """One of keys.LABEL_SOURCES."""
+    root: Path
+    """Cohort folder; messages name files relative to it."""
+    counts: Path
+    spots: Path | None = None
+    labels: Path | None = None
+    image: Path | None = None
+
+    def paths(self) -> Iterator[Path]:
+        """Every raw file of the section, in a fixed order; their bytes enter the fingerprint."""
+        yield from (p for p in (self.counts, self.spots, self.labels, self.image) if p is not None)
+
+    def place(self, path: Path) -> str:
+        """`path` as messages show it: relative to the cohort folder."""
+        return path.relative_to(self.root).as_posix()
+
+
+@dataclass(frozen=True)
+class RawSection:
+    """One section in memory: N spots, G genes.
+
+    Spots are in the order of the counts file. Nothing is normalised or filtered.
+    """
+
+    files: SectionFiles
+    spots: tuple[str, ...]
+    """(N,) unique spot names."""
+    genes: tuple[str, ...]
+    """(G,) unique gene names."""
+    counts: csr_matrix
+    """(N, G) int32 raw counts."""
+    xy: np.ndarray
+    """(N, 2) float64 position in spot distances (array units)."""
+    pixel_xy: np.ndarray | None = None
+    """(N, 2) float64 position in the image's pixels (x to the right, y down); None without an image."""
+    labels: tuple[str, ...] | None = None
+    """(N,) the label of each spot, keys.UNDETERMINED where it has none; None for an unlabelled section."""
+    notes: tuple[str, ...] = field(default=())
+    """What was left out or repaired, in words, kept in the shard and shown by `senca inspect`."""
+
+    @property
+    def modality(self) -> str:
+        """keys.RNA_IMAGE with an image, else keys.RNA."""
+        return keys.RNA_IMAGE if self.files.image is not None else keys.RNA
+
+
+class Reader(Protocol):
+    """One raw format. A module-level object in `data/readers/`, registered by its name."""
+
+    name: str
+
+    def find(self, root: Path) -> list[SectionFiles]:
+        """List the sections under `root`, sorted by sample id; raises ProblemsError."""
+        ...
+
+    def read(self, files: SectionFiles, max_image_pixels: int) -> RawSection:
+        """Read and check one section; raises ProblemsError with everything wrong in it.
+
+        The image is only opened (size and decodability); its pixels are read later, by window.
+        """
+        ...

@@ -1,0 +1,54 @@
+"""The one registry of column, obs/obsm, metric and file names."""
+
+from __future__ import annotations
+
+# --- Words with a fixed spelling -------------------------------------------------------------------
+UNDETERMINED = "undetermined"
+"""The pathologist's 'cannot say': clustered like any spot, never counted in k, left out of every score."""
+
+ANNOTATED, TRANSFERRED, SIMULATED, UNLABELLED = "annotated", "transferred", "simulated", "none"
+LABEL_SOURCES = (ANNOTATED, TRANSFERRED, SIMULATED, UNLABELLED)
+"""Where a section's labels come from; sections of different sources are never averaged together."""
+
+RNA, RNA_IMAGE = "rna", "rna+image"
+"""Modality of a section: with or without an H&E image."""
+
+OK, FAILED = "ok", "failed"
+
+# --- Result rows (design decision 7) ---------------------------------------------------------------
+STUDY, METHOD, SETTING, SAMPLE, SEED = "study", "method", "setting", "sample", "seed"
+CLUSTERING, K_POLICY = "clustering", "k_policy"
+ROW_KEY = (STUDY, METHOD, SETTING, SAMPLE, SEED, CLUSTERING, K_POLICY)
+"""The key on which appending a result row is idempotent."""
+
+STATUS, REASON = "status", "reason"
+PATIENT, MODALITY, LABEL_SOURCE = "patient", "modality", "label_source"
+K, N_SPOTS, N_SCORED = "k", "n_spots", "n_scored"
+ARI, NMI, SILHOUETTE, CHAOS, PAS = "ari", "nmi", "silhouette", "chaos", "pas"
+LABEL_F1, PAIR, PAIR_AMI = "label_f1", "pair", "pair_ami"
+LOSS_FIRST, LOSS_LAST = "loss_first", "loss_last"
+SECONDS, PEAK_MEMORY_MB, DEVICE = "seconds", "peak_memory_mb", "device"
+ENCODER, FINGERPRINT, VERSIONS, CONFIG = "encoder", "fingerprint", "versions", "config"
+REGIONS = "regions"
+
+# --- AnnData names -----------------------------------------------------------------------------------
+OBS_REGION, OBS_LABEL = "region", "label"
+OBSM_SENCA, OBSM_SPATIAL = "X_senca", "spatial"
+
+# --- Files of a shard (a folder named SAMPLE-FINGERPRINT) -----------------------------------------
+SPOTS_FILE, GENES_FILE, SHARD_FILE, THUMBNAIL_FILE = (
+    "spots.parquet",
+    "genes.parquet",
+    "shard.json",
+    "thumbnail.jpg",
+)
+MANIFEST_FILE = "manifest.json"
+
+# --- Files of a study (a folder) ---------------------------------------------------------------------
+STUDY_FILE = "study.json"
+JOURNAL_FILE = "journal.jsonl"
+RESULTS_FILE = "results.parquet"
+REGIONS_FILE = "regions.parquet"
+SUMMARY_FILE = "summary.csv"
+REPORT_FILE = "report.html"
+FIGURES_DIR = "figures"
