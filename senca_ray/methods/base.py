@@ -10,8 +10,6 @@ import numpy as np
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 
-Clustering = Literal["ward", "average", "complete", "kmeans"]
-
 
 @dataclass(frozen=True)
 class Embedding:
@@ -28,13 +26,18 @@ class Method(Protocol):
 
     name: str
     title: str
-    """How tables call it."""
-    role: Literal["model", "control"]
-    clustering: Clustering
-    """How its embedding is turned into regions by default."""
+    """What it does, in the words of a table's footnote."""
+    clustering: str | None
+    """The clustering that belongs to it; None where the study's own is used."""
     needs_image: bool
     seeded: bool
-    """False when the embedding and its clustering do not depend on the seed: one row is enough."""
+    """False when neither embedding nor clustering depends on the seed: one row is enough."""
+    follows_setting: bool
+    """False when it ignores the setting that a study varies."""
+
+    def genes_needed(self, setting: Setting) -> int:
+        """How many genes to read from the shard; where it holds fewer, all of them are read."""
+        ...
 
     def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
         """Embed one section; raises SencaError where the method does not apply to it."""

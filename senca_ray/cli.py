@@ -1,0 +1,131 @@
+"""The `senca` command: every step of a sample's way is one subcommand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from senca_ray import recipe
+from senca_ray.config import PrepareConfig
+from senca_ray.errors import ProblemsError
+
+app = typer.Typer(
+    help="Multi-sample experiments on tissue-region segmentation: spatial transcriptomics plus H&E.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyFolder = Annotated[Path, typer.Argument(help="The study's folder (an experiment's --out).")]
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
+    seed: Annotated[int, typer.Option(help="Another seed, another cohort.")] = 0,
+) -> None:
+    """Write a simulated cohort in the HER2ST folder layout: for trying things out, never as evidence."""
+    from rich.console import Console
+
+    from senca_ray.data.synthetic import simulate_cohort
+
+    console = Console()
+    with console.status("simulating") as status:
+        samples = simulate_cohort(out, seed=seed, progress=lambda text: status.update(f"simulating: {text}"))
+    console.print(f"{len(samples)} sections ({', '.join(samples)}): {out}")
+    console.print("A simulated cohort shows the mechanics; its scores say nothing about tissue.")
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A raw folder, a shard, or a folder of shards.")],
+    format: recipe.Format = None,
+) -> None:
+    """Show what a raw folder or a shard holds, and every problem found."""
+    from rich.console import Console
+
+    from senca_ray.data.inspection import inspect as look
+
+    table, notes, problems = look(path, format)
+    console = Console()
+    console.print(table)
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    if problems:
+        raise ProblemsError(problems, str(path))
+
+
+@app.command()
+def prepare(
+    data: Annotated[Path, typer.Argument(help="Folder with raw sections.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where shards go. Left out: your cache folder.", metavar="DIR")
+    ] = None,
+    format: recipe.Format = None,
+    sample: recipe.Samples = None,
+    encoder: recipe.Encoder = PrepareConfig.encoder,
+    encoder_weights: recipe.EncoderWeights = None,
+    patch_radius: recipe.PatchRadius = PrepareConfig.patch_radius,
+    patches: recipe.Patches = False,
+    address: recipe.Address = None,
+) -> None:
+    """Turn raw sections into shards, once: filter, order genes, find neighbours, encode the image."""
+    from rich.console import Console
+
+    from senca_ray.experiment import Cohort, prepare_cohort
+
+    cohort = Cohort(
+        data=data,
+        format=format,
+        samples=tuple(sample or ()),
+        shards=out,
+        prepare=recipe.prepare_config(encoder, patch_radius, patches),
+        weights=encoder_weights,
+    )
+    console = Console()
+    for name, shard in prepare_cohort(cohort, console, address).shards.items():
+        console.print(f"  {name}  {shard}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def fit(
+    shard: Annotated[str, typer.Argument(help="A shard, as `senca prepare` lists them.")],
+    out: Annotated[Path | None, typer.Option(help="Left out: SAMPLE.h5ad", metavar="FILE")] = None,
+    method: Annotated[str, typer.Option(help="senca, or a control by name.")] = "senca",
+    seed: Annotated[int, typer.Option()] = 0,
+    k: recipe.KPolicy = "labels",
+    clustering: recipe.Clustering = "ward",
+    pair: recipe.Pair = None,
+    set: recipe.Set = None,
+) -> None:
+    """Fit one section and write its regions and embedding to an h5ad that scanpy opens."""
+    from senca_ray.h5ad import fit_to_h5ad
+    from senca_ray.methods.run import Protocol
+
+    typer.echo(fit_to_h5ad(shard, out, method, recipe.setting(set), seed, Protocol(k, clustering, pair)))
+
+
+@app.command()
+def resume(study: StudyFolder, address: recipe.Address = None) -> None:
+    """Finish a study that was stopped; no finished trial runs again."""
+    from senca_ray.experiment import resume as finish
+
+    finish(study, address=address)
+
+
+@app.command()
+def report(study: StudyFolder) -> None:
+    """Make a study's tables and page again from its results."""
+    from rich.console import Console
+
+    from senca_ray.experiment import publish
+
+    publish(study, Console())
+
+
+def main() -> None:
+    """Entry point of `senca`."""
+    recipe.guarded(app)

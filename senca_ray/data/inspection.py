@@ -1,0 +1,101 @@
+"""What a raw folder or prepared shards hold, as tables, and every problem in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from senca_ray import keys
+from senca_ray.config import PrepareConfig
+from senca_ray.data import readers, shards
+from senca_ray.data.images import open_image
+from senca_ray.data.prepare import find_sections
+from senca_ray.data.section import RawSection
+from senca_ray.errors import Problem, ProblemsError
+
+_Findings = tuple[Table, list[str], list[Problem]]
+
+
+def inspect(path: Path, format: str | None = None) -> tuple[Table, list[str], list[Problem]]:
+    """Look at a raw folder, a shard or a folder of shards; returns (table, notes, problems).
+
+    Raises SencaError or ProblemsError when nothing can be read at all.
+    """
+    if (path / keys.SHARD_FILE).is_file():
+        return _inspect_shards([path])
+    folders = sorted(p.parent for p in path.glob(f"*/{keys.SHARD_FILE}"))
+    return _inspect_shards(folders) if folders else _inspect_raw(path, format)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("sample", "patient", "labels") else "right")
+    return table
+
+
+def _inspect_raw(path: Path, format: str | None) -> _Findings:
+    name, sections = find_sections(path, format)
+    reader = readers.reader(name)
+    table = _table(
+        f"{path}: {name}, {len(sections)} sections",
+        *(
+            "sample",
+            "patient",
+            "spots",
+            "genes",
+            "counts a spot (median)",
+            "k",
+            "undetermined",
+            "labels",
+            "image",
+        ),
+    )
+    notes, problems = [], []
+    for files in sections:
+        try:
+            section = reader.read(files, PrepareConfig.max_image_pixels)
+        except ProblemsError as error:
+            problems += error.problems
+            continue
+        table.add_row(*_raw_row(section))
+        notes += [f"{files.sample}: {note}" for note in section.notes]
+    return table, notes, problems
+
+
+def _raw_row(section: RawSection) -> tuple[str, ...]:
+    files = section.files
+    totals = np.asarray(section.counts.sum(axis=1)).ravel()
+    labels = Counter(section.labels or ())
+    undetermined = labels.pop(keys.UNDETERMINED, 0)
+    image = "none"
+    if files.image is not None:
+        with open_image(files.image, PrepareConfig.max_image_pixels) as opened:
+            image = f"{opened.width} x {opened.height}"
+    counts = (f"{len(section.spots):,}", f"{len(section.genes):,}", f"{np.median(totals):,.0f}")
+    marks = (str(len(labels)), str(undetermined)) if section.labels else ("-", "-")
+    return (files.sample, files.patient, *counts, *marks, files.label_source, image)
+
+
+def _inspect_shards(folders: list[Path]) -> _Findings:
+    table = _table(
+        f"{len(folders)} shards",
+        *("sample", "patient", "spots", "genes", "neighbours", "labels", "modality", "encoder", "MB"),
+    )
+    notes, problems = [], []
+    for folder in folders:
+        meta: dict[str, Any] = shards.read_meta(str(folder))
+        size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+        cells = ("sample", "patient", "spots", "genes", "neighbors", "label_source", "modality", "encoder")
+        table.add_row(*(str(meta[c]) for c in cells), f"{size:.1f}")
+        notes += [f"{meta['sample']}: {note}" for note in meta["notes"]]
+        for name in shards.damaged_files(folder):
+            message = (
+                "missing or changed since it was written; delete the shard and run `senca prepare` again"
+            )
+            problems.append(Problem(meta["sample"], f"{folder.name}/{name}", message))
+    return table, notes, problems

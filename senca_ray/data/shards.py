@@ -1,0 +1,285 @@
+"""Shards: one prepared section each, a folder of Parquet files that every trial and method reads.
+
+    SAMPLE-FINGERPRINT/
+      spots.parquet   a row a spot: position, label, total count, neighbours, image features
+      genes.parquet   a row a gene, most dispersed first: the spots that express it and their counts
+      thumbnail.jpg   the section's image, small, for figures
+      shard.json      what it is, how it was made, checksums of the above
+
+Genes are rows in small row groups, so reading the first 500 of 12,000 reads just these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+from scipy.sparse import csc_matrix, csr_matrix
+
+from senca_ray import keys
+from senca_ray.data.sample import Sample
+from senca_ray.errors import SencaError
+
+SCHEMA_VERSION = 1
+"""Part of every fingerprint: a shard of another version is never taken for a current one."""
+
+_SPOT_ROWS, _GENE_ROWS = 4096, 256
+"""Rows in a row group: small, so that memory stays bounded and a prefix reads little."""
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """Everything that a shard holds: N spots, G genes in order, K neighbours."""
+
+    meta: dict[str, Any]
+    """Sample, patient, label_source, modality, encoder, config, notes, ...: JSON values only."""
+    spots: tuple[str, ...]
+    xy: np.ndarray
+    pixel_xy: np.ndarray | None
+    labels: tuple[str, ...] | None
+    neighbors: np.ndarray
+    """(N, K) int32."""
+    genes: tuple[str, ...]
+    counts: csr_matrix
+    """(N, G) int32, genes in order."""
+    dispersion: np.ndarray
+    image_features: np.ndarray | None
+    """(N, F) float32."""
+    patches: np.ndarray | None
+    """(N, S, S, 3) uint8; only when asked for."""
+    thumbnail: bytes | None
+    """JPEG."""
+
+
+@dataclass(frozen=True)
+class Display:
+    """What figures show of a section; no counts, no features."""
+
+    sample: str
+    patient: str
+    label_source: str
+    modality: str
+    encoder: str
+    notes: tuple[str, ...]
+    xy: np.ndarray
+    """(N, 2) in spot distances."""
+    thumbnail_xy: np.ndarray | None
+    """(N, 2) pixel positions in the thumbnail; None without an image."""
+    thumbnail: bytes | None
+    """JPEG."""
+    labels: np.ndarray | None
+    """(N,) str."""
+
+
+def shard_name(sample: str, fingerprint: str) -> str:
+    """Folder name of a shard."""
+    return f"{sample}-{fingerprint[:16]}"
+
+
+def write_shard(store: Path, content: ShardContent) -> Path:
+    """Write a shard under a temporary name and rename it; returns its folder.
+
+    The same content gives the same bytes. Raises SencaError where the store cannot be written, and then
+    leaves nothing behind.
+    """
+    folder = store / shard_name(content.meta["sample"], content.meta["fingerprint"])
+    if folder.exists():
+        return folder
+    with _renamed(folder) as partial:
+        pq.write_table(_spots_table(content), partial / keys.SPOTS_FILE, row_group_size=_SPOT_ROWS)
+        pq.write_table(_genes_table(content), partial / keys.GENES_FILE, row_group_size=_GENE_ROWS)
+        if content.thumbnail is not None:
+            (partial / keys.THUMBNAIL_FILE).write_bytes(content.thumbnail)
+        meta = content.meta | {
+            "schema": SCHEMA_VERSION,
+            "spots": len(content.spots),
+            "genes": len(content.genes),
+            "neighbors": int(content.neighbors.shape[1]),
+            "checksums": {p.name: sha256(p) for p in sorted(partial.iterdir())},
+        }
+        (partial / keys.SHARD_FILE).write_text(json.dumps(meta, indent=2, sort_keys=True), encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def _renamed(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that becomes it when the block ends well."""
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if not folder.exists():
+            partial.rename(folder)
+    except OSError as error:
+        raise SencaError(
+            f"{folder.parent}: the shard {folder.name} cannot be written ({error.strerror or error}); "
+            "free some space or choose another folder"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _spots_table(content: ShardContent) -> pa.Table:
+    columns: dict[str, pa.Array] = {
+        "spot": pa.array(content.spots),
+        "x": pa.array(content.xy[:, 0]),
+        "y": pa.array(content.xy[:, 1]),
+        "total_count": pa.array(np.asarray(content.counts.sum(axis=1)).ravel().astype(np.int64)),
+        "neighbors": _fixed(content.neighbors),
+    }
+    if content.labels is not None:
+        columns["label"] = pa.array(content.labels)
+    if content.pixel_xy is not None:
+        columns["pixel_x"] = pa.array(content.pixel_xy[:, 0])
+        columns["pixel_y"] = pa.array(content.pixel_xy[:, 1])
+    if content.image_features is not None:
+        columns["image_features"] = _fixed(content.image_features)
+    if content.patches is not None:
+        columns["patch"] = _fixed(content.patches.reshape(len(content.spots), -1))
+    return pa.table(columns)
+
+
+def _genes_table(content: ShardContent) -> pa.Table:
+    by_gene = csc_matrix(content.counts)
+    by_gene.sort_indices()
+    offsets = pa.array(by_gene.indptr.astype(np.int64))
+    return pa.table(
+        {
+            "gene": pa.array(content.genes),
+            "dispersion": pa.array(content.dispersion, mask=np.isnan(content.dispersion)),
+            "spots": pa.LargeListArray.from_arrays(offsets, pa.array(by_gene.indices.astype(np.int32))),
+            "counts": pa.LargeListArray.from_arrays(offsets, pa.array(by_gene.data.astype(np.int32))),
+        }
+    )
+
+
+def _fixed(matrix: np.ndarray) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
+
+
+def _matrix(table: pa.Table, column: str) -> np.ndarray:
+    values = table[column].combine_chunks()
+    return np.asarray(values.flatten().to_numpy()).reshape(len(table), -1)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _locate(uri: str) -> tuple[fs.FileSystem, str]:
+    if "://" in uri:
+        return fs.FileSystem.from_uri(uri)
+    return fs.LocalFileSystem(), uri
+
+
+def read_meta(uri: str) -> dict[str, Any]:
+    """Read a shard's description; raises SencaError when `uri` is no shard or one of another version."""
+    filesystem, path = _locate(uri)
+    try:
+        with filesystem.open_input_file(f"{path}/{keys.SHARD_FILE}") as file:
+            meta = json.loads(file.read())
+    except FileNotFoundError:
+        raise SencaError(
+            f"{uri}: not a shard: {keys.SHARD_FILE} is missing; `senca prepare` makes shards"
+        ) from None
+    if not isinstance(meta, dict) or meta.get("schema") != SCHEMA_VERSION:
+        raise SencaError(
+            f"{uri}: a shard of another version; this one reads version {SCHEMA_VERSION}: "
+            "run `senca prepare` again"
+        )
+    return meta
+
+
+def read_sample(uri: str, genes: int) -> Sample:
+    """Read a shard's spots and its first `genes` genes (all, where it holds fewer).
+
+    Raises SencaError when `uri` is no shard.
+    """
+    meta = read_meta(uri)
+    filesystem, path = _locate(uri)
+    spots = pq.read_table(f"{path}/{keys.SPOTS_FILE}", filesystem=filesystem, columns=_spot_columns(meta))
+    with pq.ParquetFile(f"{path}/{keys.GENES_FILE}", filesystem=filesystem) as file:
+        count = min(genes, file.metadata.num_rows)
+        groups = list(range(-(-count // _GENE_ROWS)))
+        table = file.read_row_groups(groups, columns=["gene", "spots", "counts"]).slice(0, count)
+    table = table.combine_chunks()
+    lengths = np.asarray(table["spots"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False))
+    counts = csc_matrix(
+        (
+            table["counts"].combine_chunks().flatten().to_numpy(),
+            table["spots"].combine_chunks().flatten().to_numpy(),
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        ),
+        shape=(len(spots), count),
+    )
+    names = set(spots.column_names)
+    return Sample(
+        name=meta["sample"],
+        patient=meta["patient"],
+        label_source=meta["label_source"],
+        fingerprint=meta["fingerprint"],
+        encoder=meta["encoder"],
+        genes=tuple(table["gene"].to_pylist()),
+        counts=csr_matrix(counts),
+        total_counts=spots["total_count"].to_numpy(),
+        target_sum=meta["config"]["target_sum"],
+        xy=np.column_stack([spots["x"].to_numpy(), spots["y"].to_numpy()]),
+        neighbors=_matrix(spots, "neighbors"),
+        image_features=_matrix(spots, "image_features") if "image_features" in names else None,
+        labels=np.array(spots["label"].to_pylist()) if "label" in names else None,
+    )
+
+
+def _spot_columns(meta: dict[str, Any]) -> list[str]:
+    columns = ["x", "y", "total_count", "neighbors"]
+    if meta["modality"] == keys.RNA_IMAGE:
+        columns.append("image_features")
+    if meta["label_source"] != keys.UNLABELLED:
+        columns.append("label")
+    return columns
+
+
+def read_display(uri: str) -> Display:
+    """Read what figures show of a shard; raises SencaError when `uri` is no shard."""
+    meta = read_meta(uri)
+    filesystem, path = _locate(uri)
+    has_image, has_labels = meta["modality"] == keys.RNA_IMAGE, meta["label_source"] != keys.UNLABELLED
+    columns = ["x", "y"] + ["pixel_x", "pixel_y"] * has_image + ["label"] * has_labels
+    spots = pq.read_table(f"{path}/{keys.SPOTS_FILE}", filesystem=filesystem, columns=columns)
+    thumbnail, thumbnail_xy = None, None
+    if has_image:
+        with filesystem.open_input_file(f"{path}/{keys.THUMBNAIL_FILE}") as file:
+            thumbnail = file.read()
+        pixels = np.column_stack([spots["pixel_x"].to_numpy(), spots["pixel_y"].to_numpy()])
+        thumbnail_xy = pixels * meta["thumbnail_scale"]
+    return Display(
+        sample=meta["sample"],
+        patient=meta["patient"],
+        label_source=meta["label_source"],
+        modality=meta["modality"],
+        encoder=meta["encoder"],
+        notes=tuple(meta["notes"]),
+        xy=np.column_stack([spots["x"].to_numpy(), spots["y"].to_numpy()]),
+        thumbnail_xy=thumbnail_xy,
+        thumbnail=thumbnail,
+        labels=np.array(spots["label"].to_pylist()) if has_labels else None,
+    )
+
+
+def damaged_files(shard: Path) -> list[str]:
+    """Names of a local shard's files that are missing or differ from their checksums."""
+    checksums: dict[str, str] = read_meta(str(shard))["checksums"]
+    return [n for n, c in checksums.items() if not (shard / n).is_file() or sha256(shard / n) != c]

@@ -1,0 +1,267 @@
+"""The whole way of an experiment: cohort, shards, trials, results, statistics, report.
+
+`experiments/*.py` are thin recipes over this: each names what is varied and calls `run_sweep`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from senca_ray import cluster, keys
+from senca_ray.config import PrepareConfig, Setting
+from senca_ray.data.prepare import Prepared, prepare
+from senca_ray.errors import SencaError
+from senca_ray.methods.run import Protocol
+from senca_ray.study.sweep import Sweep
+from senca_ray.study.trial import Trial, versions
+
+STUDY_SCHEMA = 1
+
+
+class Interrupted(SencaError):
+    """A study was stopped before its end; what is done is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """Where an experiment's sections come from."""
+
+    data: Path | None = None
+    """Raw folder; None for the embedded simulated cohort."""
+    format: str | None = None
+    """Raw format; None to detect it."""
+    samples: tuple[str, ...] = ()
+    """Only these; all by default."""
+    shards: Path | None = None
+    """Where prepared sections are kept; None for the user's cache."""
+    prepare: PrepareConfig = dataclasses.field(default_factory=PrepareConfig)
+    weights: Path | None = None
+
+
+def cache() -> Path:
+    """Folder for what can be made again: SENCA_CACHE, else the user's cache folder."""
+    given = os.environ.get("SENCA_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME")
+    return Path(given) if given else (Path(base) if base else Path.home() / ".cache") / "senca_ray"
+
+
+def simulated_cohort(console: Console) -> Path:
+    """The embedded cohort, simulated once into the cache by this version of the simulator."""
+    from senca_ray.data import synthetic
+
+    sources = sorted(Path(synthetic.__file__).parent.glob("synthetic*.py"))
+    version = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()[:12]
+    folder = cache() / f"simulated-{version}"
+    if not folder.exists():
+        with console.status("simulating the embedded cohort") as status:
+            synthetic.simulate_cohort(folder, progress=lambda text: status.update(f"simulating: {text}"))
+    return folder
+
+
+def prepare_cohort(cohort: Cohort, console: Console, address: str | None = None) -> Prepared:
+    """Prepare the cohort's sections, showing progress; says so when there is nothing to do."""
+    data = cohort.data or simulated_cohort(console)
+    store = cohort.shards or cache() / "shards"
+    with _progress(console) as bar:
+        task = bar.add_task("preparing sections", total=None)
+
+        def report(sample: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        prepared = prepare(
+            data,
+            store,
+            format=cohort.format,
+            config=cohort.prepare,
+            weights=cohort.weights,
+            samples=cohort.samples,
+            address=address,
+            progress=report,
+        )
+    total, new = len(prepared.shards), len(prepared.new)
+    done = f"{new} of {total} sections prepared" if new else f"all {total} sections were prepared before"
+    console.print(f"{done}: {store}")
+    return prepared
+
+
+def run_sweep(sweep: Sweep, cohort: Cohort, out: Path, *, address: str | None = None) -> None:
+    """Run a sweep over a cohort into the study folder `out` and report it.
+
+    A folder that holds the same study is gone on with. Raises SencaError when it holds another one,
+    ProblemsError for everything wrong in the cohort, Interrupted when stopped.
+    """
+    console = Console()
+    with cluster.connected(address):
+        prepared = prepare_cohort(cohort, console, address)
+        description = _describe(sweep, cohort, prepared.shards)
+        _open_study(out, description)
+        _finish(out, sweep.trials(prepared.shards), console)
+
+
+def resume(out: Path, *, address: str | None = None) -> None:
+    """Finish the study in `out`, running no finished trial again.
+
+    Raises SencaError when `out` holds no study or its shards are gone.
+    """
+    description = read_description(out)
+    setting = Setting(**description["setting"])
+    pair = description["pair"]
+    sweep = Sweep(
+        name=description["name"],
+        title=description["title"],
+        vary=description["vary"],
+        values=tuple(description["values"]),
+        setting=setting,
+        seeds=tuple(description["seeds"]),
+        protocol=Protocol(description["k_policy"], description["clustering"], tuple(pair) if pair else None),
+        controls=tuple(description["controls"]),
+    )
+    with cluster.connected(address):
+        _finish(out, sweep.trials(description["shards"]), Console())
+
+
+def read_description(out: Path) -> dict[str, Any]:
+    """The study.json of a study folder; raises SencaError when there is none that can be read."""
+    path = out / keys.STUDY_FILE
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SencaError(
+            f"{out}: not a study: {keys.STUDY_FILE} cannot be read ({error}); give the folder that was "
+            "an experiment's --out"
+        ) from None
+    if description.get("schema") != STUDY_SCHEMA:
+        raise SencaError(f"{out}: a study of another version; this one reads version {STUDY_SCHEMA}")
+    return description
+
+
+def _describe(sweep: Sweep, cohort: Cohort, shards: dict[str, str]) -> dict[str, Any]:
+    protocol = sweep.protocol
+    return {
+        "schema": STUDY_SCHEMA,
+        "name": sweep.name,
+        "title": sweep.title,
+        "vary": sweep.vary,
+        "values": list(sweep.values),
+        "default": sweep.default,
+        "setting": asdict(sweep.setting),
+        "seeds": list(sweep.seeds),
+        "k_policy": protocol.k_policy,
+        "clustering": protocol.clustering,
+        "pair": list(protocol.pair) if protocol.pair else None,
+        "controls": list(sweep.controls),
+        "data": cohort.data.name if cohort.data else "embedded simulated cohort",
+        "simulated": _simulated(shards),
+        "shards": shards,
+        "prepare": asdict(cohort.prepare),
+    }
+
+
+def _simulated(shards: dict[str, str]) -> bool:
+    from senca_ray.data.shards import read_meta
+
+    return any(read_meta(uri)["label_source"] == keys.SIMULATED for uri in shards.values())
+
+
+def _open_study(out: Path, description: dict[str, Any]) -> None:
+    if (out / keys.STUDY_FILE).exists():
+        known = read_description(out)
+        changed = [name for name, value in description.items() if known.get(name) != value]
+        if changed:
+            raise SencaError(
+                f"{out}: holds another study (it differs in {', '.join(changed)}); choose another --out, "
+                "or repeat the command with its settings to go on with it"
+            )
+        return
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise SencaError(f"{out}: not empty and not a study; choose another --out")
+        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        text = json.dumps(description | {"versions": versions(), "created": created}, indent=2)
+        partial = out / f".{keys.STUDY_FILE}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(out / keys.STUDY_FILE)
+    except OSError as error:
+        raise SencaError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
+
+
+def _finish(out: Path, trials: list[Trial], console: Console) -> None:
+    """Run what is missing, then tables, statistics and report. Needs a connected cluster."""
+    import ray
+
+    from senca_ray.analysis.aggregator import aggregator
+
+    sink = aggregator(out)
+    open_trials = _without_finished(trials, ray.get(sink.keys.remote()))
+    if open_trials:
+        from senca_ray.study.runner import run_trials
+
+        with _progress(console) as bar:
+            task = bar.add_task("fitting", total=len(trials), completed=len(trials) - len(open_trials))
+            try:
+                run_trials(open_trials, sink, out / "tune", lambda ended: bar.advance(task))
+            except KeyboardInterrupt:
+                raise Interrupted(f"stopped; what is done is kept: go on with `senca resume {out}`") from None
+        lost = _without_finished(trials, ray.get(sink.keys.remote()))
+        if lost:
+            raise Interrupted(
+                f"{len(lost)} of {len(trials)} trials are missing: go on with `senca resume {out}`"
+            )
+    else:
+        console.print(f"all {len(trials)} trials were finished before")
+    ray.get(sink.finish.remote())
+    publish(out, console)
+
+
+def _without_finished(trials: list[Trial], known: list[tuple[Any, ...]]) -> list[Trial]:
+    """The trials that still have seeds without a row, with just these seeds."""
+    finished = {tuple(key) for key in known}
+    result = []
+    for trial in trials:
+        seeds = tuple(s for s in trial.seeds if tuple(trial.key(s)[c] for c in keys.ROW_KEY) not in finished)
+        if seeds:
+            result.append(dataclasses.replace(trial, seeds=seeds))
+    return result
+
+
+def publish(out: Path, console: Console) -> None:
+    """Statistics, terminal table, HTML page and W&B run of the results in `out`."""
+    from senca_ray.analysis import tables
+    from senca_ray.analysis.results import read_results
+    from senca_ray.report.html import write_report
+    from senca_ray.report.wandb_publisher import publish as publish_wandb
+
+    description = read_description(out)
+    results = read_results(out)
+    default = f"{description['vary']}={description['default']}"
+    summary = tables.sweep_summary(results, default)
+    tables.write_summary(out, summary)
+    if description["simulated"]:
+        console.print("[bold]Simulated cohort[/]: shows the mechanics; its scores say nothing about tissue.")
+    for table in tables.format_summary(summary, description["seeds"], description["k_policy"]):
+        console.print(table)
+    with console.status("drawing the report"):
+        page = write_report(out)
+    outcome: Any = None
+    with console.status("publishing to W&B"):
+        outcome = publish_wandb(out)
+    console.print(f"results  {out / keys.RESULTS_FILE}")
+    console.print(f"report   {page}")
+    console.print(f"W&B      {outcome}")
+
+
+def _progress(console: Console) -> AbstractContextManager[Any]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)

@@ -1,0 +1,74 @@
+"""One section's result as an AnnData file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from senca_ray import keys
+from senca_ray.config import Setting
+from senca_ray.data.shards import read_sample
+from senca_ray.errors import SencaError
+from senca_ray.methods import method
+from senca_ray.methods.run import Outcome, Protocol, run
+
+_ALL_GENES = 2**31 - 1
+
+
+def fit_to_h5ad(
+    shard: str, out: Path | None, name: str, setting: Setting, seed: int, protocol: Protocol
+) -> str:
+    """Fit one section and write its h5ad; returns what was done, in words.
+
+    X holds the raw counts of every gene of the shard, obs the region and label of each spot, obsm the
+    embedding and the positions in spot distances. Raises SencaError.
+    """
+    import anndata
+    import numpy as np
+    import pandas as pd
+
+    sample = read_sample(shard, _ALL_GENES)
+    outcome = run(method(name), sample, setting, seed, protocol)
+    obs = pd.DataFrame(index=[f"{x:g}x{y:g}" for x, y in sample.xy])
+    obs[keys.OBS_REGION] = pd.Categorical(outcome.regions.astype(str))
+    if sample.labels is not None:
+        obs[keys.OBS_LABEL] = pd.Categorical(sample.labels)
+    data = anndata.AnnData(
+        sample.counts.astype(np.float32), obs=obs, var=pd.DataFrame(index=list(sample.genes))
+    )
+    data.obsm[keys.OBSM_SENCA] = outcome.embedding.values
+    data.obsm[keys.OBSM_SPATIAL] = sample.xy
+    data.uns["senca"] = {
+        "method": name,
+        "setting": setting.to_json(),
+        "seed": seed,
+        "k_policy": protocol.k_policy,
+        "clustering": protocol.clustering_of(method(name)),
+        "modality": sample.modality,
+        "encoder": sample.encoder,
+        "label_source": sample.label_source,
+        "fingerprint": sample.fingerprint,
+        "scores": json.dumps(outcome.scores),
+    }
+    path = out or Path(f"{sample.name}.h5ad")
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        data.write_h5ad(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise SencaError(f"{path}: cannot be written ({error}); choose another --out") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return _words(outcome, sample.name, sample.modality, name, seed, protocol, path)
+
+
+def _words(
+    outcome: Outcome, sample: str, modality: str, name: str, seed: int, protocol: Protocol, path: Path
+) -> str:
+    ari = outcome.scores[keys.ARI]
+    score = "no labels, no ARI" if ari is None or ari != ari else f"ARI {ari:.3f}"
+    scored, spots = outcome.scores[keys.N_SCORED], outcome.scores[keys.N_SPOTS]
+    return (
+        f"{sample} ({modality}): {name}, seed {seed}, k = {outcome.k} ({protocol.k_policy}), {score} on {scored} "
+        f"of {spots} spots, {outcome.seconds:.1f} s: {path}"
+    )

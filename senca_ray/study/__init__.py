@@ -1,0 +1,1 @@
+"""Ray Tune: a study's trials, their workers and their resources."""

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from toys import toy_section
+
+from senca_ray import keys
+from senca_ray.config import PrepareConfig
+from senca_ray.data import shards
+from senca_ray.data.prepare import Recipe, expression_content
+from senca_ray.data.shards import damaged_files, read_display, read_meta, read_sample, write_shard
+from senca_ray.errors import SencaError
+
+
+def recipe(store: Path, **changes: int) -> Recipe:
+    return Recipe("her2st", PrepareConfig(**changes), None, str(store))
+
+
+def write(folder: Path, store: Path, **changes: int) -> Path:
+    return write_shard(store, expression_content(toy_section(folder), recipe(store, **changes)))
+
+
+def test_a_shard_written_twice_is_identical(tmp_path: Path) -> None:
+    first = write(tmp_path / "raw", tmp_path / "a")
+    second = write(tmp_path / "raw", tmp_path / "b")
+    assert first.name == second.name
+    names = sorted(p.name for p in first.iterdir())
+    assert names == sorted(p.name for p in second.iterdir())
+    assert all((first / n).read_bytes() == (second / n).read_bytes() for n in names)
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    section = toy_section(tmp_path)
+    content = expression_content(section, recipe(tmp_path / "s"))
+    sample = read_sample(str(write_shard(tmp_path / "s", content)), genes=10_000)
+    np.testing.assert_array_equal(sample.counts.toarray(), content.counts.toarray())
+    np.testing.assert_array_equal(sample.xy, section.xy)
+    np.testing.assert_array_equal(sample.neighbors, content.neighbors)
+    np.testing.assert_array_equal(sample.total_counts, content.counts.toarray().sum(axis=1))
+    assert sample.genes == content.genes
+    assert sample.labels is not None and tuple(sample.labels) == section.labels
+    assert sample.image_features is None and sample.modality == keys.RNA
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(genes=st.integers(1, 60), neighbors=st.integers(1, 16), seed=st.integers(0, 3))
+def test_a_prefix_equals_preparing_for_just_that(
+    tmp_path: Path, genes: int, neighbors: int, seed: int
+) -> None:
+    """Genes and neighbours of a full shard, cut, are those of a shard that never held more."""
+    section = toy_section(tmp_path / f"raw{seed}", seed=seed)
+    full = read_sample(str(write_shard(tmp_path / "s", expression_content(section, recipe(tmp_path / "s")))), 10_000)
+    part = read_sample(
+        str(write_shard(tmp_path / "s", expression_content(section, recipe(tmp_path / "s", max_neighbors=10)))),
+        genes,
+    )
+    held = min(genes, len(full.genes))
+    assert part.genes == full.genes[:held]
+    np.testing.assert_array_equal(part.expression(held), full.expression(held))
+    kept = min(neighbors, 10)
+    np.testing.assert_array_equal(part.nearest(kept), full.nearest(kept))
+
+
+def test_a_prefix_reads_few_row_groups(tmp_path: Path) -> None:
+    section = toy_section(tmp_path, genes=700)
+    shard = write_shard(tmp_path / "s", expression_content(section, recipe(tmp_path / "s")))
+    sample = read_sample(str(shard), 300)
+    assert len(sample.genes) == 300 == sample.counts.shape[1]
+    with pytest.raises(SencaError, match="500 HVGs asked for, 300 genes"):
+        sample.expression(500)
+
+
+def test_too_many_neighbours_name_the_fix(tmp_path: Path) -> None:
+    sample = read_sample(str(write(tmp_path / "raw", tmp_path / "s")), 10)
+    with pytest.raises(SencaError, match="larger max_neighbors"):
+        sample.nearest(17)
+
+
+def test_not_a_shard_and_another_version(tmp_path: Path) -> None:
+    with pytest.raises(SencaError, match="not a shard"):
+        read_meta(str(tmp_path))
+    (tmp_path / keys.SHARD_FILE).write_text('{"schema": 0}')
+    with pytest.raises(SencaError, match=r"another version.*senca prepare"):
+        read_meta(str(tmp_path))
+
+
+def test_damage_is_seen(tmp_path: Path) -> None:
+    shard = write(tmp_path / "raw", tmp_path / "s")
+    assert damaged_files(shard) == []
+    (shard / keys.GENES_FILE).write_bytes(b"changed")
+    (shard / keys.SPOTS_FILE).unlink()
+    assert damaged_files(shard) == [keys.GENES_FILE, keys.SPOTS_FILE]
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shards.pq, "write_table", full)
+    with pytest.raises(SencaError, match="No space left on device.*free some space"):
+        write(tmp_path / "raw", tmp_path / "s")
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_display_of_a_section_without_image(tmp_path: Path) -> None:
+    display = read_display(str(write(tmp_path / "raw", tmp_path / "s")))
+    assert display.thumbnail is None and display.thumbnail_xy is None
+    assert display.labels is not None and len(display.labels) == len(display.xy) == 48
