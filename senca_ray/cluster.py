@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Read by Ray when it is imported: no per-trial logger files, no usage report, no accelerator variables
-# rewritten behind the user's back.
+# Read by Ray when it is imported: Ctrl-C reaches us at once, no logger files of every trial, no usage report,
+# no accelerator variables rewritten behind the user's back.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -23,7 +24,7 @@ _ENVIRONMENT = {
 def connected(address: str | None = None) -> Iterator[None]:
     """Use the cluster at `address` (or RAY_ADDRESS), else start a local one that ends with the block.
 
-    The local one opens no dashboard; its ports listen on loopback.
+    The local one opens no dashboard and no client port.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -33,9 +34,12 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
-    local = {} if address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     ray.init(
-        address=address, logging_level=logging.ERROR, log_to_driver=False, configure_logging=True, **local
+        address=address,
+        # Only what we start ourselves can be told to have no dashboard.
+        include_dashboard=None if address else False,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
     )
     try:
         yield

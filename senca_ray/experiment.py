@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import json
 import os
+import shutil
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -202,38 +203,23 @@ def _finish(out: Path, trials: list[Trial], console: Console) -> None:
     import ray
 
     from senca_ray.analysis.aggregator import aggregator
+    from senca_ray.study.runner import run_trials, unfinished
 
     sink = aggregator(out)
-    open_trials = _without_finished(trials, ray.get(sink.keys.remote()))
-    if open_trials:
-        from senca_ray.study.runner import run_trials
-
+    todo = len(unfinished(trials, ray.get(sink.keys.remote())))
+    if todo:
         with _progress(console) as bar:
-            task = bar.add_task("fitting", total=len(trials), completed=len(trials) - len(open_trials))
+            task = bar.add_task("fitting", total=len(trials), completed=len(trials) - todo)
             try:
-                run_trials(open_trials, sink, out / "tune", lambda ended: bar.advance(task))
+                run_trials(trials, sink, out / "tune", lambda ended: bar.advance(task))
             except KeyboardInterrupt:
                 raise Interrupted(f"stopped; what is done is kept: go on with `senca resume {out}`") from None
-        lost = _without_finished(trials, ray.get(sink.keys.remote()))
-        if lost:
-            raise Interrupted(
-                f"{len(lost)} of {len(trials)} trials are missing: go on with `senca resume {out}`"
-            )
     else:
         console.print(f"all {len(trials)} trials were finished before")
     ray.get(sink.finish.remote())
+    # Tune's own state is for a study that is under way; the journal says what is done.
+    shutil.rmtree(out / "tune", ignore_errors=True)
     publish(out, console)
-
-
-def _without_finished(trials: list[Trial], known: list[tuple[Any, ...]]) -> list[Trial]:
-    """The trials that still have seeds without a row, with just these seeds."""
-    finished = {tuple(key) for key in known}
-    result = []
-    for trial in trials:
-        seeds = tuple(s for s in trial.seeds if tuple(trial.key(s)[c] for c in keys.ROW_KEY) not in finished)
-        if seeds:
-            result.append(dataclasses.replace(trial, seeds=seeds))
-    return result
 
 
 def publish(out: Path, console: Console) -> None:

@@ -19,7 +19,9 @@ def grid(columns: int, rows: int) -> np.ndarray:
     return np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
 
 
-def toy_section(folder: Path, *, seed: int = 0, columns: int = 8, rows: int = 6, genes: int = 60) -> RawSection:
+def toy_section(
+    folder: Path, *, seed: int = 0, columns: int = 8, rows: int = 6, genes: int = 60
+) -> RawSection:
     """A section without image: two halves that differ in half of the genes. Writes its raw file."""
     rng = np.random.default_rng(seed)
     xy = grid(columns, rows)
@@ -44,7 +46,9 @@ def toy_section(folder: Path, *, seed: int = 0, columns: int = 8, rows: int = 6,
     )
 
 
-def toy_sample(*, seed: int = 0, image: bool = True, columns: int = 10, rows: int = 8, genes: int = 60) -> Sample:
+def toy_sample(
+    *, seed: int = 0, image: bool = True, columns: int = 10, rows: int = 8, genes: int = 60
+) -> Sample:
     """A prepared section in memory: three vertical bands, seen in expression and in image features."""
     rng = np.random.default_rng(seed)
     xy = grid(columns, rows)

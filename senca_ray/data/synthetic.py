@@ -104,15 +104,14 @@ def simulate_section(patient: int, section: int, *, seed: int = 0) -> SimulatedS
     labels = np.where(_uncertain(raster, pixel_xy, rng), keys.UNDETERMINED, regions)
 
     rng = _rng("counts", *own)
-    programmes = _programmes(regions, pixel_xy, raster.shape, rng)
-    capture = np.exp(0.35 * _sample(smooth_field(rng, raster.shape, 7 * _SPOT_CELLS), pixel_xy))
+    programmes = _programmes(regions, raster, pixel_xy, rng)
+    capture = np.exp(0.35 * _sample(_nuisance(rng, raster, 7.0), pixel_xy))
     genes, counts = _counts(programmes, capture, _rng("genes", seed), _rng("patient", *shared), rng)
 
     rng = _rng("image", *own)
     histology_of = np.array([HISTOLOGIES.index(histology) for histology, _ in REGIONS.values()])
     histology = np.where(raster >= 0, histology_of[raster], -1)
-    density = np.exp(0.15 * smooth_field(rng, raster.shape, 5 * _SPOT_CELLS))
-    thickness = np.exp(0.15 * smooth_field(rng, raster.shape, 6 * _SPOT_CELLS))
+    density, thickness = (np.exp(0.2 * _nuisance(rng, raster, 4.0)) for _ in range(2))
     letter = chr(ord("A") + patient)
     return SimulatedSection(
         sample=f"{letter}{section + 1}",
@@ -151,11 +150,14 @@ def simulate_cohort(
     ):
         if not low <= value <= high:
             raise SencaError(f"{name}: {value} found; expected {low} to {high}")
+    out = out.resolve()
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     samples = []
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise SencaError(f"{out}: exists and is not an empty folder; name a new folder, or remove this one")
+            raise SencaError(
+                f"{out}: exists and is not an empty folder; name a new folder, or remove this one"
+            )
         partial.mkdir(parents=True)
         text = f"# Simulated with seed {seed}: for mechanics and demonstrations, not for judging accuracy.\n"
         (partial / "cohort.yaml").write_text(f"{text}labels: {keys.SIMULATED}\n", encoding="utf-8")
@@ -196,18 +198,21 @@ def _layout(shared: np.random.Generator, own: np.random.Generator) -> np.ndarray
 
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     radius = np.sqrt(x**2 + y**2)
-    tissue = _top(-radius + 0.10 * field(6.0), np.ones_like(radius, dtype=bool), own.uniform(0.52, 0.60))
+    # Far from the middle the field has no say: tissue that the image cuts off would lose its outline.
+    frame = 4 * np.maximum(np.maximum(abs(x), abs(y)) - 0.86, 0)
+    everywhere = np.ones((height, width), dtype=bool)
+    tissue = _top(0.09 * field(6.0) - radius - frame, everywhere, own.uniform(0.54, 0.62))
     patches, _ = ndimage.label(tissue)
     tissue = ndimage.binary_fill_holes(patches == np.bincount(patches.ravel())[1:].argmax() + 1)
 
     names = list(REGIONS)
     regions = np.where(tissue, names.index("connective tissue"), -1)
-    fat = _top(field(5.0) + 1.2 * radius, tissue, 0.17)
-    tumour = _top(field(6.0), tissue & ~fat, 0.50)
+    fat = _top(field(7.0) + 1.2 * radius, tissue, 0.17)
+    tumour = _top(field(8.0), tissue & ~fat, 0.50)
     rest = tissue & ~fat & ~tumour
-    immune = _top(field(4.5), rest, 0.28)
-    glands = _top(field(4.5), rest & ~immune, 0.36)
-    division = field(5.0)
+    immune = _top(field(6.0), rest, 0.28)
+    glands = _top(field(6.0), rest & ~immune, 0.36)
+    division = field(6.5)
     for name, mask in (
         ("adipose tissue", fat),
         ("invasive cancer", _top(division, tumour, 0.5)),
@@ -232,6 +237,18 @@ def _spots_inside(tissue: np.ndarray) -> np.ndarray:
     return xy[_sample(interior, (xy - _FIRST + _MARGIN) * SPOT_PIXELS)]
 
 
+def _nuisance(rng: np.random.Generator, raster: np.ndarray, spots: float) -> np.ndarray:
+    """A smooth field (h, w) of wavelength `spots` with mean 0 in every region.
+
+    A section has only a few patches of each region: without the centring, chance alone would make the
+    field differ between two of them and so tell apart what is meant to be alike.
+    """
+    field = smooth_field(rng, raster.shape, spots * _SPOT_CELLS)
+    for region in np.unique(raster):
+        field[raster == region] -= field[raster == region].mean()
+    return field
+
+
 def _sample(raster: np.ndarray, pixel_xy: np.ndarray) -> np.ndarray:
     columns, rows = (pixel_xy // CELL_PIXELS).astype(int).T
     return raster[rows, columns]
@@ -240,19 +257,23 @@ def _sample(raster: np.ndarray, pixel_xy: np.ndarray) -> np.ndarray:
 def _uncertain(raster: np.ndarray, pixel_xy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Spots that the pathologist leaves open: a third of those on a border, and few others."""
     reach = 0.3 * SPOT_PIXELS
-    around = [_sample(raster, pixel_xy + np.array(step) * reach) for step in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+    around = [
+        _sample(raster, pixel_xy + np.array(step) * reach) for step in ((1, 0), (-1, 0), (0, 1), (0, -1))
+    ]
     border = (np.stack(around) != _sample(raster, pixel_xy)).any(axis=0)
     return rng.uniform(size=len(pixel_xy)) < np.where(border, 0.25, 0.01)
 
 
 def _programmes(
-    regions: np.ndarray, pixel_xy: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
+    regions: np.ndarray, raster: np.ndarray, pixel_xy: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """(N, P) programme weights: the region's mean with cell-to-cell spread, and smooth nuisance."""
-    means = {region: [weights.get(p, 0.0) for p in REGION_PROGRAMMES] for region, (_, weights) in REGIONS.items()}
+    means = {
+        region: [weights.get(p, 0.0) for p in REGION_PROGRAMMES] for region, (_, weights) in REGIONS.items()
+    }
     mean = np.array([means[region] for region in regions])
-    of_region = mean + rng.normal(0, 0.22, size=mean.shape)
-    nuisance = [_sample(smooth_field(rng, shape, 8 * _SPOT_CELLS), pixel_xy) for _ in NUISANCE_PROGRAMMES]
+    of_region = mean + rng.normal(0, 0.35, size=mean.shape)
+    nuisance = [_sample(_nuisance(rng, raster, 5.0), pixel_xy) for _ in NUISANCE_PROGRAMMES]
     return np.column_stack([of_region, 0.5 * np.column_stack(nuisance)])
 
 
@@ -274,7 +295,7 @@ def _counts(
     abundance *= of_patient.lognormal(0, 0.3, size=len(names))
     rate = abundance * np.exp(programmes @ loadings)
     rate /= rate.sum(axis=1, keepdims=True)
-    library = 1800 * capture * rng.lognormal(0, 0.35, size=len(programmes))
+    library = 1300 * capture * rng.lognormal(0, 0.35, size=len(programmes))
     mean = rate * library[:, None]
     counts = rng.poisson(mean * rng.gamma(2.0, 0.5, size=mean.shape))
     counts[rng.uniform(size=counts.shape) < 0.1] = 0

@@ -41,7 +41,7 @@ class Nuclei:
 
 _NUCLEI = {
     "tumour": Nuclei(spacing=6.6, share=0.86, radius=2.5, elongation=1.25, darkness=0.95),
-    "stroma": Nuclei(spacing=10.5, share=0.5, radius=1.6, elongation=2.6, darkness=0.95),
+    "stroma": Nuclei(spacing=10.5, share=0.5, radius=1.6, elongation=3.2, darkness=0.95),
     "lymphoid": Nuclei(spacing=5.0, share=0.9, radius=1.75, elongation=1.1, darkness=1.2),
     "fat": Nuclei(spacing=15.0, share=0.3, radius=1.4, elongation=2.2, darkness=1.0),
     "acini": Nuclei(spacing=11.0, share=0.4, radius=1.6, elongation=2.2, darkness=0.95),
@@ -77,13 +77,13 @@ def paint(
     }
     fibres, angle = _fibres(rng, histology.shape, shape)
     grain = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 1.2) * 3.0
-    septa = _enlarge(smooth_field(rng, histology.shape, 5.0), shape)
+    septa = _enlarge(np.abs(smooth_field(rng, histology.shape, 11.0)) < 0.13, shape)
 
     walls = _fat_walls(rng, histology, shape)
     lumens, acinar = _acini(rng, histology, shape)
     eosin = shares["stroma"] * (0.42 + 0.20 * fibres)
     eosin += shares["acini"] * (0.34 + 0.12 * fibres)
-    eosin += shares["tumour"] * (0.30 + 0.05 * grain + 0.10 * (septa > 1.0) * (1 + fibres))
+    eosin += shares["tumour"] * (0.30 + 0.05 * grain + 0.12 * septa * (1 + fibres))
     eosin += shares["lymphoid"] * (0.22 + 0.05 * grain)
     eosin += shares["fat"] * 0.55 * walls
     eosin *= 1 + 0.08 * grain
@@ -137,9 +137,10 @@ def _acini(
     rng: np.random.Generator, histology: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gland acini: returns their lumens (pixels, 0 to 1) and the places (M, 2) of their nuclei, x then y."""
-    centres = _lattice(rng, shape, spacing=27.0, jitter=0.22)
-    centres = centres[_at(histology, centres) == HISTOLOGIES.index("acini")]
-    radii = rng.uniform(7.5, 11.0, size=len(centres))
+    centres = _lattice(rng, shape, spacing=26.0, jitter=0.25)
+    present = rng.uniform(size=len(centres)) < 0.85
+    centres = centres[present & (_at(histology, centres) == HISTOLOGIES.index("acini"))]
+    radii = rng.uniform(6.0, 12.0, size=len(centres))
     canvas = Image.new("L", shape[::-1])
     draw = ImageDraw.Draw(canvas)
     nuclei = [np.empty((0, 2))]
@@ -170,7 +171,7 @@ def _draw_nuclei(
         places = _lattice(rng, shape, recipe.spacing, jitter=0.4)
         chance = recipe.share * _at(density, places)
         if kind == "tumour":
-            chance = np.where(_at(septa, places, 1) > 1.0, 0.25, chance)
+            chance = chance * (1 - 0.75 * _at(septa, places, 1))
         keep = (_at(histology, places) == index) & (rng.uniform(size=len(places)) < chance)
         _draw_ellipses(draw, rng, places[keep], recipe, _at(angle, places[keep]))
     epithelium = Nuclei(spacing=0, share=1, radius=1.9, elongation=1.2, darkness=1.0)
@@ -200,9 +201,7 @@ def _draw_ellipses(
         draw.polygon(points, fill=value)
 
 
-def _lattice(
-    rng: np.random.Generator, shape: tuple[int, int], spacing: float, jitter: float
-) -> np.ndarray:
+def _lattice(rng: np.random.Generator, shape: tuple[int, int], spacing: float, jitter: float) -> np.ndarray:
     """Places (M, 2), x then y in pixels, on a hexagonal lattice shaken by `jitter` of its spacing."""
     rows = np.arange(0, shape[0], spacing * np.sqrt(3) / 2)
     columns = np.arange(0, shape[1], spacing)
@@ -223,9 +222,7 @@ def _stain(
 ) -> np.ndarray:
     """Turn amounts of stain into colours; hue and strength of both stains differ between sections."""
     strengths = rng.normal([1.0, 1.0], [0.08, 0.10])
-    hues: Sequence[np.ndarray] = [
-        vector * rng.normal(1, 0.05, size=3) for vector in (_HAEMATOXYLIN, _EOSIN)
-    ]
+    hues: Sequence[np.ndarray] = [vector * rng.normal(1, 0.05, size=3) for vector in (_HAEMATOXYLIN, _EOSIN)]
     haematoxylin, eosin = haematoxylin * thickness * strengths[0], eosin * thickness * strengths[1]
     image = np.empty((*haematoxylin.shape, 3), dtype=np.uint8)
     for channel in range(3):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ray import get, tune
-from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig
+from ray.tune import Callback, RunConfig, TuneConfig
 
-from senca_ray import cluster
-from senca_ray.study.trial import Trial, from_config, run_trial, to_config
+from senca_ray import cluster, keys
+from senca_ray.study.trial import Trial, from_config, lost_rows, run_trial, to_config
 
 _WORKER_LOSSES = 3
 """How often a trial is started again after its worker or node was lost."""
@@ -44,6 +45,8 @@ class _Worker(tune.Trainable):
 
 
 class _Counter(Callback):
+    """Tells the progress of a study; its bar lives in this process and stays out of Tune's saved state."""
+
     def __init__(self, progress: Progress) -> None:
         self._progress, self._ended = progress, 0
 
@@ -51,15 +54,44 @@ class _Counter(Callback):
         self._ended += 1
         self._progress(self._ended)
 
-    on_trial_error = on_trial_complete
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_progress": _silent, "_ended": self._ended}
+
+
+def _silent(ended: int) -> None:
+    """Progress of a run that nobody watches."""
 
 
 def run_trials(trials: list[Trial], aggregator: Any, storage: Path, progress: Progress) -> None:
-    """Run every trial on the connected cluster; returns when all have ended.
+    """Run the trials without result rows on the connected cluster; afterwards every one has its rows.
 
-    `aggregator` is an actor with `append(rows)`; `storage` a folder for Tune's own state.
+    A trial whose worker or node is lost is started again, at most three times; then its rows say so.
+    `aggregator` is an actor with `append(rows)` and `keys()`; `storage` a folder for Tune's own state.
     """
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    counter = _Counter(progress)
+    # Not Tune's max_failures: it leaves out a worker that dies while it is handed to its next trial.
+    for attempt in range(1 + _WORKER_LOSSES):
+        todo = unfinished(trials, get(aggregator.keys.remote()))
+        if not todo:
+            return
+        _run_once(todo, aggregator, storage / f"attempt-{attempt}", counter)
+    for trial in unfinished(trials, get(aggregator.keys.remote())):
+        get(aggregator.append.remote(lost_rows(trial, 1 + _WORKER_LOSSES)))
+
+
+def unfinished(trials: list[Trial], known: list[tuple[Any, ...]]) -> list[Trial]:
+    """The trials that still have seeds without a row, with just these seeds."""
+    finished = {tuple(key) for key in known}
+    result = []
+    for trial in trials:
+        seeds = tuple(s for s in trial.seeds if tuple(trial.key(s)[c] for c in keys.ROW_KEY) not in finished)
+        if seeds:
+            result.append(dataclasses.replace(trial, seeds=seeds))
+    return result
+
+
+def _run_once(trials: list[Trial], aggregator: Any, storage: Path, counter: _Counter) -> None:
     tuner = tune.Tuner(
         tune.with_resources(_Worker, {"cpu": 1}),
         param_space={
@@ -76,8 +108,7 @@ def run_trials(trials: list[Trial], aggregator: Any, storage: Path, progress: Pr
             name=storage.name,
             storage_path=str(storage.parent.resolve()),
             verbose=0,
-            failure_config=FailureConfig(max_failures=_WORKER_LOSSES),
-            callbacks=[_Counter(progress)],
+            callbacks=[counter],
         ),
     )
     tuner.fit()

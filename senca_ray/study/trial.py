@@ -106,10 +106,16 @@ def _failed(trial: Trial, seed: int, sample: Sample | None, error: Exception) ->
     }
 
 
+def lost_rows(trial: Trial, times: int) -> list[dict[str, Any]]:
+    """Rows of a trial that cannot report itself, because its worker went away every time."""
+    error = SencaError(f"its worker was lost {times} times (killed, out of memory, or its node went away)")
+    return [_failed(trial, seed, None, error) for seed in trial.seeds]
+
+
 def _row(trial: Trial, seed: int, sample: Sample | None, device: str | None) -> dict[str, Any]:
     pair = trial.protocol.pair
     row = trial.key(seed) | {
-        keys.PAIR: " / ".join(pair) if pair else None,
+        keys.PAIR: json.dumps(pair) if pair else None,
         keys.DEVICE: device,
         keys.CONFIG: trial.setting.to_json(),
         keys.VERSIONS: json.dumps(versions()),

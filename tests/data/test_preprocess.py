@@ -36,9 +36,7 @@ def test_dispersion_falls_and_counts_follow_the_genes(tmp_path: Path) -> None:
     known = expression.dispersion[~np.isnan(expression.dispersion)]
     assert (np.diff(known) <= 0).all()
     column = section.genes.index(expression.genes[7])
-    np.testing.assert_array_equal(
-        expression.counts[:, 7].toarray(), section.counts[:, column].toarray()
-    )
+    np.testing.assert_array_equal(expression.counts[:, 7].toarray(), section.counts[:, column].toarray())
 
 
 def test_genes_below_ten_counts_are_dropped(tmp_path: Path) -> None:

@@ -51,9 +51,13 @@ def test_a_prefix_equals_preparing_for_just_that(
 ) -> None:
     """Genes and neighbours of a full shard, cut, are those of a shard that never held more."""
     section = toy_section(tmp_path / f"raw{seed}", seed=seed)
-    full = read_sample(str(write_shard(tmp_path / "s", expression_content(section, recipe(tmp_path / "s")))), 10_000)
+    full = read_sample(
+        str(write_shard(tmp_path / "s", expression_content(section, recipe(tmp_path / "s")))), 10_000
+    )
     part = read_sample(
-        str(write_shard(tmp_path / "s", expression_content(section, recipe(tmp_path / "s", max_neighbors=10)))),
+        str(
+            write_shard(tmp_path / "s", expression_content(section, recipe(tmp_path / "s", max_neighbors=10)))
+        ),
         genes,
     )
     held = min(genes, len(full.genes))

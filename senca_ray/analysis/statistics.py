@@ -1,0 +1,96 @@
+"""Paired tests between two settings or methods, with the patient as the unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from senca_ray import keys
+
+SIGNIFICANCE = 0.05
+_DECIMALS = 12
+"""Differences of scores are rounded to this, so that float noise makes neither a win nor breaks a tie."""
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """What a paired comparison over patients found; p-values are two-sided, NaN where not defined."""
+
+    n: int
+    """Patients with a score on both sides."""
+    mean_difference: float
+    """Mean over patients of value minus reference; NaN without patients."""
+    t_p: float
+    """p of the paired t-test."""
+    wilcoxon_p: float
+    """p of the Wilcoxon signed-rank test; exact up to 50 patients, up to 13 with ties or zeros."""
+    wins: int
+    """Patients whose value is above the reference."""
+    remark: str = ""
+    """Why a test could not be run, in words; empty otherwise."""
+
+
+def average_within_patients(frame: pd.DataFrame, value: str = keys.ARI) -> pd.Series:
+    """Average seeds within a section, then sections within a patient, of one method and setting.
+
+    Sections of one patient are not independent, and a section counts the same whatever its number of seeds
+    (design decision 15). Rows without the value are left out. Returns a value a patient, indexed by patient.
+    """
+    scored = frame.dropna(subset=[value])
+    sections = scored.groupby([keys.PATIENT, keys.SAMPLE])[value].mean()
+    return sections.groupby(keys.PATIENT).mean()
+
+
+def paired_comparison(values: pd.Series, reference: pd.Series) -> PairedTest:
+    """Compare scores (of order one, indexed by patient) with a reference over the patients in both."""
+    paired = pd.concat([values, reference], axis=1, join="inner", keys=["value", "reference"]).dropna()
+    differences = np.round((paired["value"] - paired["reference"]).to_numpy(float), _DECIMALS)
+    n, wins = len(differences), int((differences > 0).sum())
+    mean = float(differences.mean()) if n else math.nan
+    if n < 2:
+        return PairedTest(n, mean, math.nan, math.nan, wins, remark(n))
+    if not differences.any():
+        return PairedTest(n, mean, 1.0, 1.0, wins, "all differences are zero")
+    wilcoxon_p = float(stats.wilcoxon(differences).pvalue)
+    if np.ptp(differences) == 0:
+        why = "all differences are equal, so the t-test is not defined"
+        return PairedTest(n, mean, math.nan, wilcoxon_p, wins, why)
+    return PairedTest(n, mean, float(stats.ttest_1samp(differences, 0).pvalue), wilcoxon_p, wins)
+
+
+def holm(pvalues: Sequence[float]) -> np.ndarray:
+    """Holm's step-down correction of one family of p-values; tests that were not run stay NaN, uncounted."""
+    corrected = np.asarray(pvalues, dtype=float).copy()
+    run = ~np.isnan(corrected)
+    if run.any():
+        corrected[run] = multipletests(corrected[run], method="holm")[1]
+    return corrected
+
+
+def remark(n_patients: int, n_tests: int = 1) -> str:
+    """What `n_patients` cannot show, in words; empty where a Wilcoxon test can reach 0.05.
+
+    The smallest two-sided Wilcoxon p is 2 / 2**n: all differences of one sign. Holm's correction multiplies
+    the smallest of `n_tests` p-values by their number.
+    """
+    patients = f"{n_patients} patient{'s' if n_patients != 1 else ''}"
+    if n_patients < 2:
+        return f"with {patients} no paired test can be run"
+    smallest = 2 / 2**n_patients
+    corrected = min(1.0, smallest * n_tests)
+    if corrected <= SIGNIFICANCE:
+        return ""
+    after = f" ({corrected:.2g} after Holm over {n_tests} tests)" if n_tests > 1 else ""
+    text = (
+        f"with {patients} the smallest two-sided Wilcoxon p is {smallest:.2g}{after}: "
+        "no difference can be called significant"
+    )
+    if n_patients < 5:
+        text += f"; the t-test assumes normal differences, which {patients} cannot show"
+    return text

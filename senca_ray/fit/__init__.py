@@ -1,0 +1,1 @@
+"""One sample: training, regions, scores. Nothing in here knows of Ray."""

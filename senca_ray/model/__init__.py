@@ -1,0 +1,1 @@
+"""SENCA-st (Shared Encoder with Neighborhood Cross Attention): the network and its loss, torch only."""

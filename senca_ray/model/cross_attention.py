@@ -1,0 +1,64 @@
+"""Neighbourhood cross-attention between the two modalities (section 3.4, eqs. 3-4)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from senca_ray.config import Softmax
+
+
+def neighborhood_attention(
+    query: Tensor, key: Tensor, value: Tensor, neighborhood: Tensor, softmax: Softmax
+) -> Tensor:
+    """Attend from every spot to its own neighbourhood.
+
+    Shapes: query, key (N, E); value (N, D); neighborhood (N, K+1) int64, column 0 is the spot itself.
+    Returns (N, D): only the row of the spot itself, the one that the paper extracts.
+    Source: eqs. 3-4, with the softmax over the neighbours' weights ("neighbours") or, as the
+    parentheses are set in print, over the features of the weighted sum ("product").
+    """
+    scores = (query[:, None, :] * key[neighborhood]).sum(dim=2) / math.sqrt(key.shape[1])
+    weights = scores.softmax(dim=1) if softmax == "neighbours" else scores
+    attended = (weights[:, :, None] * value[neighborhood]).sum(dim=1)
+    return attended if softmax == "neighbours" else attended.softmax(dim=1)
+
+
+class AttentionLayer(nn.Module):
+    """One of the two attention layers, with its weights W^q, W^k, W^v."""
+
+    def __init__(self, embedding: int, softmax: Softmax) -> None:
+        super().__init__()
+        self.softmax = softmax
+        self.query = nn.Linear(embedding, embedding, bias=False)
+        self.key = nn.Linear(embedding, embedding, bias=False)
+        self.value = nn.Linear(embedding, embedding, bias=False)
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, neighborhood: Tensor) -> Tensor:
+        """Weigh `values` by how `queries` meet `keys`: all (N, E), neighborhood (N, K+1). Returns (N, E)."""
+        return neighborhood_attention(
+            self.query(queries), self.key(keys), self.value(values), neighborhood, self.softmax
+        )
+
+
+class NeighborhoodCrossAttention(nn.Module):
+    """E_i = A¹_i + A²_i of eqs. 2-4, or attention within the RNA embeddings of a section without image."""
+
+    def __init__(self, embedding: int, softmax: Softmax, image: bool) -> None:
+        super().__init__()
+        self.project_rna = nn.Linear(embedding, embedding)
+        self.attend_rna = AttentionLayer(embedding, softmax)
+        if image:
+            self.project_image = nn.Linear(embedding, embedding)
+            self.attend_image = AttentionLayer(embedding, softmax)
+
+    def forward(self, rna: Tensor, image: Tensor | None, neighborhood: Tensor) -> Tensor:
+        """Fuse R and H spot by spot; rna, image (N, E), neighborhood (N, K+1). Returns E (N, E)."""
+        rna_p = self.project_rna(rna)
+        if image is None:
+            return self.attend_rna(rna_p, rna_p, rna, neighborhood)
+        image_p = self.project_image(image)
+        a1 = self.attend_rna(image_p, rna_p, rna, neighborhood)
+        a2 = self.attend_image(rna_p, image_p, image, neighborhood)
+        return a1 + a2

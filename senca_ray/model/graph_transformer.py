@@ -1,0 +1,70 @@
+"""The transcriptomic branch: from expression and the spatial graph to RNA embeddings (section 3.2).
+
+Shape suffixes throughout `model`: N spots, G genes, F image features, K neighbours, E embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+HEADS = 4
+
+
+def dropout_mask(shape: tuple[int, ...], rate: float, generator: torch.Generator) -> Tensor:
+    """Draw a dropout mask on the CPU: 0 with probability `rate`, else 1 / (1 - rate)."""
+    # Drawn from a generator of the caller's, never from the process's own state: what other seeds or
+    # trials run beside this one cannot change it, and a GPU sees the same masks as a CPU.
+    kept = torch.rand(shape, generator=generator) >= rate
+    return kept / (1 - rate)
+
+
+def neighborhood_mean(values: Tensor, neighborhood: Tensor) -> Tensor:
+    """Multiply with the row-normalised adjacency: the mean over every spot's neighbourhood.
+
+    Shapes: values (N, E); neighborhood (N, K+1) int64, column 0 is the spot itself. Returns (N, E).
+    """
+    return values[neighborhood].mean(dim=1)
+
+
+def self_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend from every spot to all spots; all shapes (N, E), heads are slices of E.
+
+    Four heads, or one where E does not divide by four. The only place where spots meet all spots.
+    """
+    n_spots, embedding = query.shape
+    heads = HEADS if embedding % HEADS == 0 else 1
+
+    def split(x: Tensor) -> Tensor:
+        return x.view(1, n_spots, heads, -1).transpose(1, 2)
+
+    attended = functional.scaled_dot_product_attention(split(query), split(key), split(value))
+    return attended.transpose(1, 2).reshape(n_spots, embedding)
+
+
+class GraphTransformer(nn.Module):
+    """The graph transformer g, R = g(G) (section 3.2)."""
+
+    def __init__(self, genes: int, embedding: int, hidden: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(genes, embedding)
+        self.query_key_value = nn.Linear(embedding, 3 * embedding, bias=False)
+        self.heads_out = nn.Linear(embedding, embedding)
+        self.norm = nn.LayerNorm(embedding)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(embedding, hidden), nn.ELU(), nn.Linear(hidden, embedding)
+        )
+
+    def forward(self, expression: Tensor, neighborhood: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Embed every spot's expression in its spatial context.
+
+        Shapes: expression (N, G); neighborhood (N, K+1) int64, column 0 is the spot itself; mask (N, G)
+        from `dropout_mask`, None outside training. Returns R (N, E).
+        """
+        masked = expression if mask is None else expression * mask
+        spots = neighborhood_mean(self.embed(masked), neighborhood)
+        query, key, value = self.query_key_value(spots).chunk(3, dim=1)
+        attended = self.heads_out(self_attention(query, key, value))
+        block = self.feed_forward(self.norm(attended))
+        return functional.elu(spots + block)

@@ -1,0 +1,76 @@
+"""The whole network: two branches, neighbourhood cross-attention, shared encoder and decoder (Figure 1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from senca_ray.config import Setting
+from senca_ray.model.cross_attention import NeighborhoodCrossAttention
+from senca_ray.model.graph_transformer import GraphTransformer
+
+
+class SectionTensors(NamedTuple):
+    """One section as the network and the loss read it: N spots, T tiles."""
+
+    expression: Tensor
+    """(N, G) float32, log-normalised."""
+    neighborhood: Tensor
+    """(N, K+1) int64; column 0 is the spot itself, then its neighbours, nearest first."""
+    tiles: Tensor
+    """(N,) int64, the tile in which a spot is pooled."""
+    tile_sizes: Tensor
+    """(T,) float32, spots in each tile."""
+    image_features: Tensor | None
+    """(N, F) float32 frozen-encoder features standardised over the section; None without an image."""
+
+
+class Output(NamedTuple):
+    """Everything that the loss or a caller looks at."""
+
+    rna: Tensor
+    """R (N, E)."""
+    image: Tensor | None
+    """H (N, E); None without an image."""
+    encoder_input: Tensor
+    """E_i (N, E), as the encoder receives it and the decoder has to give it back."""
+    embedding: Tensor
+    """S (N, bottleneck), the shared embedding that is clustered."""
+    reconstruction: Tensor
+    """D_i (N, E)."""
+
+
+def standardise(values: Tensor) -> Tensor:
+    """Give every column of (N, D) mean 0 and variance 1 over the N spots; constant columns become 0."""
+    centred = values - values.mean(dim=0)
+    return centred * (centred.square().mean(dim=0) + 1e-8).rsqrt()
+
+
+class Senca(nn.Module):
+    """SENCA-st on frozen image features, or on expression alone where a section has no image.
+
+    It holds no state besides its weights and draws no random numbers, so that it can be run through
+    `torch.func.functional_call` with the weights and masks of many seeds at once.
+    """
+
+    def __init__(self, genes: int, features: int | None, setting: Setting) -> None:
+        """`features` is the length F of the image features; None leaves the image branch out."""
+        super().__init__()
+        embedding = setting.embedding
+        self.target = setting.target
+        self.rna_branch = GraphTransformer(genes, embedding, setting.hidden)
+        if features is not None:
+            self.image_branch = nn.Linear(features, embedding)
+        self.cross_attention = NeighborhoodCrossAttention(embedding, setting.softmax, features is not None)
+        self.encoder = nn.Linear(embedding, setting.bottleneck)
+        self.decoder = nn.Linear(setting.bottleneck, embedding)
+
+    def forward(self, section: SectionTensors, mask: Tensor | None = None) -> Output:
+        """Embed every spot of a section; mask (N, G) drops expression in training. Source: eq. 2."""
+        rna = self.rna_branch(section.expression, section.neighborhood, mask)
+        image = None if section.image_features is None else self.image_branch(section.image_features)
+        fused = self.cross_attention(rna, image, section.neighborhood)
+        encoder_input = standardise(fused) if self.target == "standardised" else fused
+        embedding = self.encoder(encoder_input)
+        return Output(rna, image, encoder_input, embedding, self.decoder(embedding))

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
+
+from senca_ray import keys
+from senca_ray.analysis.statistics import (
+    average_within_patients,
+    holm,
+    paired_comparison,
+    remark,
+)
+
+# Scores on a grid of a thousandth: differences are then equal or clearly different, never float noise.
+SCORES = st.integers(-1000, 1000).map(lambda i: i / 1000)
+PAIRS = st.lists(st.tuples(SCORES, SCORES), min_size=2, max_size=16)
+
+
+def by_patient(values: list[float]) -> pd.Series:
+    return pd.Series(values, index=[f"P{i}" for i in range(len(values))], dtype=float)
+
+
+def scores_of(*rows: tuple[str, str, int, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=[keys.PATIENT, keys.SAMPLE, keys.SEED, keys.ARI])
+
+
+def test_paired_comparison_by_hand() -> None:
+    # Differences 0.1, 0.3, 0.2: mean 0.2, sd 0.1, t = 0.2 / (0.1 / sqrt 3) = 3.4641 with 2 degrees of
+    # freedom, p = 1 - t / sqrt(2 + t**2) = 1 - 3.4641 / sqrt 14; Wilcoxon: all of one sign, p = 2 / 2**3.
+    test = paired_comparison(by_patient([0.5, 0.6, 0.4]), by_patient([0.4, 0.3, 0.2]))
+    assert test.n == test.wins == 3
+    assert test.mean_difference == pytest.approx(0.2)
+    assert test.t_p == pytest.approx(1 - 3.4641016 / math.sqrt(14))
+    assert test.wilcoxon_p == pytest.approx(0.25)
+    assert test.remark == ""
+
+
+@given(PAIRS)
+def test_p_values_are_those_of_scipy_and_statsmodels(pairs: list[tuple[float, float]]) -> None:
+    values, reference = (by_patient(list(column)) for column in zip(*pairs, strict=True))
+    differences = np.round(values - reference, 12)
+    test = paired_comparison(values, reference)
+    assert test.n == len(pairs)
+    assert test.wins == sum(v > r for v, r in pairs)
+    assert test.mean_difference == pytest.approx(np.mean(values) - np.mean(reference), abs=1e-12)
+    if not differences.any():
+        assert test.t_p == test.wilcoxon_p == 1
+        return
+    assert test.wilcoxon_p == pytest.approx(stats.wilcoxon(differences).pvalue)
+    if differences.nunique() == 1:
+        assert math.isnan(test.t_p)
+        return
+    assert test.t_p == pytest.approx(stats.ttest_rel(values, reference).pvalue, rel=1e-6)
+    assert test.t_p == pytest.approx(DescrStatsW(differences).ttest_mean(0)[1], rel=1e-6)
+
+
+@given(PAIRS, SCORES)
+def test_a_shift_of_all_values_changes_nothing(pairs: list[tuple[float, float]], shift: float) -> None:
+    values, reference = (by_patient(list(column)) for column in zip(*pairs, strict=True))
+    here, there = paired_comparison(values, reference), paired_comparison(values + shift, reference + shift)
+    assert (here.n, here.wins, here.remark) == (there.n, there.wins, there.remark)
+    for name in ("mean_difference", "t_p", "wilcoxon_p"):
+        assert getattr(here, name) == pytest.approx(getattr(there, name), nan_ok=True)
+
+
+@given(PAIRS)
+def test_sides_swapped_give_the_same_p(pairs: list[tuple[float, float]]) -> None:
+    values, reference = (by_patient(list(column)) for column in zip(*pairs, strict=True))
+    here, there = paired_comparison(values, reference), paired_comparison(reference, values)
+    assert here.mean_difference == pytest.approx(-there.mean_difference)
+    assert here.t_p == pytest.approx(there.t_p, nan_ok=True)
+    assert here.wilcoxon_p == pytest.approx(there.wilcoxon_p)
+
+
+def test_wilcoxon_is_exact_for_few_patients_with_ties_and_zeros() -> None:
+    # Differences 0, 1, 1, 2, -1 (tenths): without the zero the ranks are 2, 2, 4 against 2. Of the 16
+    # sign patterns, those with a rank sum of 8 or more on one side are 1 + 3 (one rank of 2 moved) + 0.
+    test = paired_comparison(by_patient([0.5, 0.6, 0.6, 0.7, 0.4]), by_patient([0.5] * 5))
+    assert test.wilcoxon_p == pytest.approx(2 * 4 / 16)
+    assert test.wins == 3
+
+
+def test_all_differences_zero_is_p_1() -> None:
+    test = paired_comparison(by_patient([0.1, 0.2, 0.3]), by_patient([0.1, 0.2, 0.3]))
+    assert (test.t_p, test.wilcoxon_p, test.mean_difference, test.wins) == (1, 1, 0, 0)
+    assert test.remark == "all differences are zero"
+
+
+def test_equal_differences_have_no_t_test() -> None:
+    test = paired_comparison(by_patient([0.3, 0.4, 0.5, 0.6]), by_patient([0.1, 0.2, 0.3, 0.4]))
+    assert math.isnan(test.t_p)
+    assert test.wilcoxon_p == pytest.approx(2 / 2**4)
+    assert "the t-test is not defined" in test.remark
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_few_patients_are_a_remark(n: int) -> None:
+    test = paired_comparison(by_patient([0.5] * n), by_patient([0.3] * n))
+    assert test.n == n
+    assert math.isnan(test.t_p)
+    assert math.isnan(test.wilcoxon_p)
+    assert test.remark == f"with {n} patient{'s' if n != 1 else ''} no paired test can be run"
+
+
+def test_only_patients_on_both_sides_are_compared() -> None:
+    values = pd.Series({"A": 0.5, "B": 0.6, "C": math.nan, "D": 0.4})
+    reference = pd.Series({"B": 0.5, "A": 0.3, "C": 0.9, "E": 0.0})
+    test = paired_comparison(values, reference)
+    assert (test.n, test.wins) == (2, 2)
+    assert test.mean_difference == pytest.approx(0.15)
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.01, 0.03, 0.04: times 3, 2, 1 gives 0.03, 0.06, 0.04, the last raised to 0.06.
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+
+
+def test_holm_does_not_count_tests_that_were_not_run() -> None:
+    corrected = holm([0.04, math.nan, 0.01])
+    assert corrected[[0, 2]] == pytest.approx([0.04, 0.02])
+    assert math.isnan(corrected[1])
+    assert np.isnan(holm([math.nan])).all()
+    assert len(holm([])) == 0
+
+
+@given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12))
+def test_holm_is_monotone_and_never_below_the_raw_p(pvalues: list[float]) -> None:
+    raw, corrected = np.array(pvalues, dtype=float), holm(pvalues)
+    run = ~np.isnan(raw)
+    np.testing.assert_array_equal(run, ~np.isnan(corrected))
+    assert (corrected[run] >= raw[run]).all()
+    assert (corrected[run] <= 1).all()
+    assert (np.diff(corrected[run][np.argsort(raw[run], kind="stable")]) >= 0).all()
+    if run.any():
+        np.testing.assert_allclose(corrected[run], multipletests(raw[run], method="holm")[1])
+
+
+def test_seeds_then_sections_are_averaged_within_the_patient() -> None:
+    # A has sections of 3 seeds (mean 0.2) and 1 seed (0.8): 0.5, not the 0.35 of all four rows.
+    frame = scores_of(
+        ("A", "A1", 0, 0.1),
+        ("A", "A1", 1, 0.2),
+        ("A", "A1", 2, 0.3),
+        ("A", "A2", 0, 0.8),
+        ("B", "B1", 0, 0.4),
+    )
+    averaged = average_within_patients(frame)
+    assert averaged.to_dict() == pytest.approx({"A": 0.5, "B": 0.4})
+
+
+def test_rows_without_a_score_are_left_out_of_the_average() -> None:
+    frame = scores_of(("A", "A1", 0, math.nan), ("A", "A2", 0, 0.8), ("B", "B1", 0, math.nan))
+    assert average_within_patients(frame).to_dict() == pytest.approx({"A": 0.8})
+    assert len(average_within_patients(frame[:1])) == 0
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from("AB"), st.integers(1, 3)),
+        st.lists(SCORES, min_size=1, max_size=4),
+        min_size=1,
+    ),
+    st.integers(2, 4),
+    st.randoms(use_true_random=False),
+)
+def test_averaging_ignores_order_and_repeated_seeds(
+    sections: dict[tuple[str, int], list[float]], times: int, order: object
+) -> None:
+    rows = [
+        (patient, f"{patient}{number}", seed, value)
+        for (patient, number), values in sections.items()
+        for seed, value in enumerate(values)
+    ]
+    expected = {
+        patient: np.mean([np.mean(values) for (p, _), values in sections.items() if p == patient])
+        for patient in {p for p, _ in sections}
+    }
+    # The same seeds run again in one section must not make that section count more.
+    first = rows[0][1]
+    more = rows + [row for row in rows if row[1] == first] * (times - 1)
+    order.shuffle(more)  # type: ignore[attr-defined]
+    assert average_within_patients(scores_of(*more)).to_dict() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "smallest"), [(2, "0.5"), (3, "0.25"), (4, "0.12"), (5, "0.062")])
+def test_the_remark_names_the_smallest_p(n: int, smallest: str) -> None:
+    text = remark(n)
+    assert text.startswith(f"with {n} patients the smallest two-sided Wilcoxon p is {smallest}: ")
+    assert "no difference can be called significant" in text
+    assert ("t-test" in text) == (n < 5)
+    differences = np.arange(1.0, n + 1)
+    assert stats.wilcoxon(differences).pvalue == pytest.approx(2 / 2**n)
+
+
+def test_the_remark_counts_holms_correction() -> None:
+    assert remark(6) == ""
+    assert "is 0.031 (0.062 after Holm over 2 tests): no difference" in remark(6, 2)
+    assert remark(7, 2) == ""
+    assert remark(1) == "with 1 patient no paired test can be run"

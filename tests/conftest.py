@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from toys import toy_section
+
+from senca_ray.config import PrepareConfig
+from senca_ray.data.prepare import Recipe, expression_content
+from senca_ray.data.shards import write_shard
+
+ROOT = Path(__file__).parents[1]
+HER2ST = ROOT.parent / "shared" / "data" / "her2st"
+
+
+@pytest.fixture(scope="session")
+def her2st() -> Path:
+    """Real sections beside the checkout; tests that want them skip where they are absent."""
+    if not HER2ST.is_dir():
+        pytest.skip("the HER2ST sections are not beside this checkout (../shared/data/her2st)")
+    return HER2ST
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A real local Ray with two CPUs, shared by the tests of this run."""
+    from senca_ray import cluster
+
+    with cluster.connected():
+        yield
+
+
+@pytest.fixture
+def toy_shard(tmp_path: Path) -> str:
+    """A shard of 48 spots without image."""
+    content = expression_content(
+        toy_section(tmp_path / "raw"), Recipe("her2st", PrepareConfig(), None, str(tmp_path))
+    )
+    return str(write_shard(tmp_path / "shards", content))

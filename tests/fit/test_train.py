@@ -1,0 +1,236 @@
+import dataclasses
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import NearestNeighbors
+
+from senca_ray import keys
+from senca_ray.config import Setting
+from senca_ray.data.sample import Sample
+from senca_ray.errors import SencaError
+from senca_ray.fit import train as training
+from senca_ray.fit.train import initialise, section_tensors, train, untrained
+from senca_ray.model.losses import loss_terms
+
+SETTING = Setting(hvgs=60, neighbors=4, embedding=32, hidden=32, bottleneck=16)
+
+
+def toy_sample(image: bool = True) -> Sample:
+    """Three vertical bands of 12 x 10 spots that differ in expression and in image features."""
+    rng = np.random.default_rng(0)
+    xy = np.stack(np.meshgrid(np.arange(12.0), np.arange(10.0)), axis=-1).reshape(-1, 2)
+    band = (xy[:, 0] // 4).astype(int)
+    rates = np.exp(rng.normal(0, 1, 60) + rng.normal(0, 0.7, (3, 60))[band])
+    counts = rng.poisson(rates * rng.gamma(5, 0.2, (120, 1))).astype(np.int32)
+    features = rng.normal(0, 0.5, (3, 24))[band] + rng.normal(size=(120, 24))
+    near = NearestNeighbors(n_neighbors=9).fit(xy).kneighbors(xy, return_distance=False)
+    return Sample(
+        name="toy",
+        patient="T",
+        label_source=keys.SIMULATED,
+        fingerprint="0",
+        encoder="none",
+        genes=tuple(f"g{i}" for i in range(60)),
+        counts=csr_matrix(counts),
+        total_counts=counts.sum(axis=1),
+        target_sum=1e4,
+        xy=xy,
+        neighbors=near[:, 1:].astype(np.int32),
+        image_features=features.astype(np.float32) if image else None,
+        labels=np.array(["left", "middle", "right"])[band],
+    )
+
+
+@pytest.fixture(scope="module")
+def sample() -> Sample:
+    return toy_sample()
+
+
+def test_same_seed_same_embedding_and_other_seed_another(sample: Sample) -> None:
+    first, again, other = (train(sample, SETTING, seed) for seed in (3, 3, 4))
+    assert np.array_equal(first.embedding, again.embedding)
+    assert first.losses == again.losses
+    assert not np.allclose(first.embedding, other.embedding, atol=1e-2)
+    assert first.embedding.shape == (120, 16) and first.embedding.dtype == np.float32
+    assert len(first.losses) == SETTING.epochs
+
+
+def test_same_seed_same_embedding_in_another_process_with_other_threads(sample: Sample) -> None:
+    code = (
+        "import sys, hashlib, torch; sys.path.insert(0, sys.argv[1]); torch.set_num_threads(2)\n"
+        "from test_train import SETTING, toy_sample; from senca_ray.fit.train import train\n"
+        "print(hashlib.sha256(train(toy_sample(), SETTING, 3).embedding.tobytes()).hexdigest())"
+    )
+    here = str(Path(__file__).parent)
+    found = subprocess.run([sys.executable, "-c", code, here], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == hashlib.sha256(train(sample, SETTING, 3).embedding.tobytes()).hexdigest()
+
+
+def test_masks_come_from_the_seeds_own_generator(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = training.dropout_mask
+
+    def masks_of(seed: int, meanwhile: int | None) -> list[torch.Tensor]:
+        masks = []
+
+        def recorded(shape: tuple[int, ...], rate: float, generator: torch.Generator) -> torch.Tensor:
+            if meanwhile is not None:  # another seed trains between any two epochs of this one
+                monkeypatch.setattr(training, "dropout_mask", draw)
+                train(sample, dataclasses.replace(SETTING, epochs=2), meanwhile)
+                monkeypatch.setattr(training, "dropout_mask", recorded)
+                torch.rand(7)
+            masks.append(draw(shape, rate, generator))
+            return masks[-1]
+
+        monkeypatch.setattr(training, "dropout_mask", recorded)
+        train(sample, SETTING, seed)
+        monkeypatch.setattr(training, "dropout_mask", draw)
+        return masks
+
+    alone, beside_another, other_seed = masks_of(1, None), masks_of(1, meanwhile=2), masks_of(2, None)
+    assert len(alone) == SETTING.epochs
+    assert all(torch.equal(a, b) for a, b in zip(alone, beside_another, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(alone, other_seed, strict=True))
+    assert not torch.equal(alone[0], alone[1])
+
+
+def test_the_process_is_left_as_it_was(sample: Sample) -> None:
+    torch.set_num_threads(2)
+    state = torch.get_rng_state()
+    train(sample, SETTING, 0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+
+
+# Printed by: python -c "import sys; sys.path.insert(0, 'tests/fit'); import test_train; test_train.report()"
+REGRESSION = {
+    "default": (55.467403411865234, 54.498783111572266, 54.183773040771484, 53.958492279052734),
+    "literal": (49.71381759643555, 40.439361572265625, 36.97850036621094, 33.15299987792969),
+    "product": (53.79773712158203, 52.344764709472656, 49.8330078125, 48.36825942993164),
+    "rna": (46.36766052246094, 46.56517028808594, 44.394065856933594, 44.665748596191406),
+}
+
+
+def losses_to_keep(name: str) -> tuple[float, ...]:
+    changes = {"literal": {"target": "literal"}, "product": {"softmax": "product"}}.get(name, {})
+    setting = dataclasses.replace(SETTING, epochs=4, **changes)  # type: ignore[arg-type]
+    return train(toy_sample(image=name != "rna"), setting, seed=7).losses
+
+
+def report() -> None:
+    for name in REGRESSION:
+        print(f'    "{name}": {losses_to_keep(name)},')
+
+
+@pytest.mark.parametrize("name", REGRESSION)
+def test_losses_of_a_fixed_seed_have_not_changed(name: str) -> None:
+    np.testing.assert_allclose(losses_to_keep(name), REGRESSION[name], rtol=1e-4)
+
+
+@pytest.mark.parametrize("image", [True, False])
+@pytest.mark.parametrize("target", ["standardised", "literal"])
+def test_training_lowers_the_loss_and_each_term_is_kept(image: bool, target: str) -> None:
+    setting = dataclasses.replace(SETTING, target=target)  # type: ignore[arg-type]
+    trained = train(toy_sample(image), setting, 0)
+    assert trained.losses[-1] < 0.95 * trained.losses[0]
+    assert set(trained.terms) == ({"pooled", "windowed"} if image else set()) | {"reconstruction"}
+    weight = {"reconstruction": setting.mse_weight}
+    totals = sum(weight.get(name, 1) * np.array(values) for name, values in trained.terms.items())
+    np.testing.assert_allclose(trained.losses, totals, rtol=1e-5)
+
+
+def spread_and_fit(setting: Setting, epochs: int) -> tuple[float, float]:
+    """Variance of the encoder's input, and the share of it that the decoder explains (R²)."""
+    section = section_tensors(toy_sample(), setting)
+    model, _ = initialise(section, setting, seed=0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=setting.learning_rate)
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        loss_terms(model(section), section, setting.temperature).total(setting.mse_weight).backward()
+        optimizer.step()
+    with torch.no_grad():
+        output = model(section)
+    variance = output.encoder_input.var(dim=0, correction=0).mean().item()
+    error = (output.reconstruction - output.encoder_input).square().mean().item()
+    return variance, 1 - error / variance
+
+
+def test_literal_target_shrinks_its_own_target_and_the_standardised_one_reconstructs() -> None:
+    literal = dataclasses.replace(SETTING, target="literal")
+    before, _ = spread_and_fit(literal, epochs=0)
+    after, explained = spread_and_fit(literal, epochs=100)
+    assert after < before / 4 and explained < 0.2
+    after, explained = spread_and_fit(SETTING, epochs=100)
+    assert after == pytest.approx(1, abs=0.01) and explained > 0.8
+
+
+def test_standardised_embedding_does_not_collapse(sample: Sample) -> None:
+    trained = train(sample, dataclasses.replace(SETTING, epochs=100), 0).embedding
+    assert trained.var(axis=0).mean() > 0.1 * untrained(sample, SETTING, 0).var(axis=0).mean()
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_the_bands_of_the_toy_are_found(image: bool) -> None:
+    sample = toy_sample(image)
+    found = AgglomerativeClustering(3).fit_predict(train(sample, SETTING, 0).embedding)
+    assert adjusted_rand_score(sample.labels, found) > 0.8
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_untrained_is_where_training_starts(image: bool) -> None:
+    sample = toy_sample(image)
+    # A step too small to change a float32 weight: training returns the network that it began with.
+    standing_still = train(sample, dataclasses.replace(SETTING, learning_rate=1e-30), 5)
+    assert np.array_equal(standing_still.embedding, untrained(sample, SETTING, 5))
+    assert not np.allclose(train(sample, SETTING, 5).embedding, untrained(sample, SETTING, 5), atol=1e-2)
+
+
+def test_without_an_image_the_image_features_are_never_needed() -> None:
+    section = section_tensors(toy_sample(image=False), SETTING)
+    model, _ = initialise(section, SETTING, 0)
+    assert section.image_features is None
+    assert not any("image" in name for name, _ in model.named_parameters())
+    assert set(train(toy_sample(image=False), SETTING, 0).terms) == {"reconstruction"}
+
+
+def test_prefixes_of_genes_and_neighbours_are_all_that_is_read(sample: Sample) -> None:
+    setting = dataclasses.replace(SETTING, hvgs=20, neighbors=3)
+    shorter = dataclasses.replace(
+        sample, genes=sample.genes[:20], counts=sample.counts[:, :20], neighbors=sample.neighbors[:, :3]
+    )
+    assert train(sample, setting, 0).losses == train(shorter, setting, 0).losses
+
+
+def test_section_tensors_pool_tiles_of_three_by_three(sample: Sample) -> None:
+    section = section_tensors(sample, SETTING)
+    assert section.tile_sizes.tolist() == [9, 9, 9, 3] * 4
+    assert len({tuple(xy // 3) for xy in sample.xy[section.tiles.numpy() == 0]}) == 1
+    assert section.neighborhood.shape == (120, 5)
+    assert torch.equal(section.neighborhood[:, 0], torch.arange(120))
+    # Positions that miss a tile's edge by rounding alone, and a section that starts elsewhere.
+    moved = dataclasses.replace(sample, xy=sample.xy + 0.1 + 1e-9 * np.sin(sample.xy))
+    assert torch.equal(section_tensors(moved, SETTING).tiles, section.tiles)
+
+
+def test_divergence_names_sample_seed_epoch_and_fix(sample: Sample) -> None:
+    with pytest.raises(
+        SencaError, match=r"toy, seed 2: the loss is (inf|nan) in epoch 2.*Lower learning_rate"
+    ):
+        train(sample, dataclasses.replace(SETTING, learning_rate=1e20), 2)
+    with pytest.raises(SencaError, match=r"toy, seed 2: the embedding is not finite after epoch 1"):
+        train(sample, dataclasses.replace(SETTING, learning_rate=1e38, epochs=1), 2)
+
+
+def test_too_short_a_shard_is_reported(sample: Sample) -> None:
+    with pytest.raises(SencaError, match="61 HVGs asked for"):
+        train(sample, dataclasses.replace(SETTING, hvgs=61), 0)
+    with pytest.raises(SencaError, match="9 neighbours asked for"):
+        train(sample, dataclasses.replace(SETTING, neighbors=9), 0)

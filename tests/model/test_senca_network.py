@@ -1,0 +1,120 @@
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from senca_ray.config import Setting
+from senca_ray.model.graph_transformer import dropout_mask
+from senca_ray.model.losses import LossTerms, loss_terms
+from senca_ray.model.senca import SectionTensors, Senca, standardise
+
+SETTING = Setting(hvgs=10, neighbors=2, embedding=8, hidden=12, bottleneck=4)
+N, F = 12, 6
+
+
+def section(image: bool = True) -> SectionTensors:
+    generator = torch.Generator().manual_seed(0)
+    spots = torch.arange(N)
+    return SectionTensors(
+        expression=torch.rand(N, SETTING.hvgs, generator=generator),
+        neighborhood=torch.stack([spots, (spots + 1) % N, (spots - 1) % N], dim=1),
+        tiles=spots // 3,
+        tile_sizes=torch.full((N // 3,), 3.0),
+        image_features=torch.randn(N, F, generator=generator) if image else None,
+    )
+
+
+def network(setting: Setting = SETTING, image: bool = True) -> Senca:
+    torch.manual_seed(1)
+    return Senca(setting.hvgs, F if image else None, setting)
+
+
+def gradient(total: Callable[[LossTerms], torch.Tensor], model: Senca | None = None) -> torch.Tensor:
+    model = model or network()
+    total(loss_terms(model(section()), section(), SETTING.temperature)).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_lambda_and_each_contrastive_term_change_the_gradient() -> None:
+    full = gradient(lambda terms: terms.total(40))
+    without = {
+        "λ": gradient(lambda terms: terms.total(1)),
+        "pooled": gradient(lambda terms: terms.total(40) - terms.pooled),
+        "windowed": gradient(lambda terms: terms.total(40) - terms.windowed),
+        "reconstruction": gradient(lambda terms: terms.pooled + terms.windowed + 0 * terms.reconstruction),
+    }
+    for name, other in without.items():
+        assert (full - other).norm() > 1e-3 * full.norm(), name
+
+
+def test_cross_attention_changes_the_gradient() -> None:
+    attending, uniform = network(), network()
+    with torch.no_grad():
+        for layer in (uniform.cross_attention.attend_rna, uniform.cross_attention.attend_image):
+            layer.query.weight.zero_()  # every neighbour weighs the same
+    gradient(lambda terms: terms.total(40), attending)
+    gradient(lambda terms: terms.total(40), uniform)
+    for name in ("attend_rna", "attend_image"):
+        for weight in ("query", "key", "value"):
+            assert getattr(getattr(attending.cross_attention, name), weight).weight.grad.norm() > 0
+    difference = attending.decoder.weight.grad - uniform.decoder.weight.grad
+    assert difference.norm() > 1e-4 * attending.decoder.weight.grad.norm()
+
+
+@pytest.mark.parametrize("change", [{"target": "literal"}, {"softmax": "product"}])
+@pytest.mark.parametrize("image", [True, False])
+def test_other_readings_run_and_differ(change: dict[str, str], image: bool) -> None:
+    other = dataclasses.replace(SETTING, **change)  # type: ignore[arg-type]
+    default = network(SETTING, image)(section(image)).embedding
+    found = network(other, image)(section(image)).embedding
+    assert found.isfinite().all()
+    assert not torch.allclose(default, found, atol=1e-3)
+
+
+def test_standardised_target_is_what_the_encoder_receives() -> None:
+    model, literal = network(), network(dataclasses.replace(SETTING, target="literal"))
+    fused = literal(section()).encoder_input
+    output = model(section())
+    torch.testing.assert_close(output.encoder_input, standardise(fused))
+    torch.testing.assert_close(output.embedding, model.encoder(output.encoder_input))
+    torch.testing.assert_close(output.reconstruction, model.decoder(output.embedding))
+
+
+def test_standardise_leaves_constant_columns_at_zero() -> None:
+    values = torch.tensor([[1.0, 7.0], [2.0, 7.0], [6.0, 7.0]])
+    found = standardise(values)
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.var(dim=0, correction=0), torch.tensor([1.0, 0.0]))
+
+
+def test_without_an_image_there_is_no_image_branch() -> None:
+    model = network(image=False)
+    assert not any("image" in name for name, _ in model.named_parameters())
+    output = model(section(image=False))
+    assert output.image is None and output.embedding.shape == (N, SETTING.bottleneck)
+
+
+# CPU flash attention has no batching rule; the plain form stands in for it here.
+@pytest.mark.parametrize("image", [True, False])
+def test_many_seeds_can_run_as_one_batched_model(image: bool) -> None:
+    tensors = section(image)
+    models, masks = [], []
+    for seed in (1, 2, 3):
+        torch.manual_seed(seed)
+        models.append(Senca(SETTING.hvgs, F if image else None, SETTING))
+        masks.append(dropout_mask((N, SETTING.hvgs), 0.2, torch.Generator().manual_seed(seed)))
+
+    def loss(weights: dict[str, torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+        output = functional_call(models[0], weights, (tensors, mask))
+        return loss_terms(output, tensors, 0.5).total(40)
+
+    weights, _ = stack_module_state(models)
+    with sdpa_kernel(SDPBackend.MATH):
+        batched = vmap(grad(loss))(weights, torch.stack(masks))
+    for index, (model, mask) in enumerate(zip(models, masks, strict=True)):
+        loss_terms(model(tensors, mask), tensors, 0.5).total(40).backward()
+        for name, weight in model.named_parameters():
+            torch.testing.assert_close(batched[name][index], weight.grad, rtol=1e-3, atol=1e-4)

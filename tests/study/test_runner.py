@@ -1,0 +1,91 @@
+"""Trials through a real local Ray."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import ray
+
+from senca_ray import keys
+from senca_ray.analysis.aggregator import aggregator
+from senca_ray.analysis.results import read_results
+from senca_ray.config import Setting
+from senca_ray.methods.run import Protocol
+from senca_ray.study.runner import run_trials
+from senca_ray.study.trial import Trial, run_trial
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+SMALL = Setting(hvgs=30, embedding=16, hidden=16, bottleneck=8, epochs=2)
+
+
+def trials(shard: str, **changes: Any) -> list[Trial]:
+    given = {
+        "setting": SMALL,
+        "sample": "T1",
+        "shard": shard,
+        "seeds": (0, 1),
+        "protocol": Protocol(),
+    } | changes
+    methods = (("senca", "neighbors=4"), ("untrained", "neighbors=4"), ("coordinates", "fixed"))
+    return [Trial("s", name, label, **given) for name, label in methods]
+
+
+def run(out: Path, todo: list[Trial]) -> pd.DataFrame:
+    sink, ended = aggregator(out), []
+    run_trials(todo, sink, out / "tune", ended.append)
+    ray.get(sink.finish.remote())
+    assert ended == list(range(1, len(todo) + 1))
+    return read_results(out)
+
+
+def test_through_tune_the_scores_are_those_of_a_plain_loop(tmp_path: Path, toy_shard: str) -> None:
+    todo = trials(toy_shard)
+    results = run(tmp_path / "study", todo).set_index([keys.METHOD, keys.SEED])[keys.ARI]
+    plain = {(r[keys.METHOD], r[keys.SEED]): r[keys.ARI] for t in todo for r in run_trial(t)}
+    assert results.to_dict() == plain
+
+
+def test_a_failing_trial_stays_in_the_table_and_the_others_finish(tmp_path: Path, toy_shard: str) -> None:
+    missing = str(tmp_path / "gone")
+    results = run(tmp_path / "study", [*trials(toy_shard), *trials(missing, sample="T2")])
+    failed = results[results[keys.STATUS] == keys.FAILED]
+    assert set(failed[keys.SAMPLE]) == {"T2"} and len(failed) == 6
+    assert failed[keys.REASON].str.contains("not a shard").all()
+    assert (results[results[keys.SAMPLE] == "T1"][keys.STATUS] == keys.OK).all()
+
+
+def test_a_killed_worker_costs_nothing(tmp_path: Path, toy_shard: str) -> None:
+    """Tune starts the trial again; rows that were already handed over are not doubled."""
+    out = tmp_path / "study"
+    sink, killed = aggregator(out), []
+
+    def kill_a_worker(ended: int) -> None:
+        if not killed:
+            killed.extend(_workers()[:1])
+            os.kill(killed[0].pid, signal.SIGKILL)
+
+    slow = tuple(range(12))
+    run_trials(trials(toy_shard, seeds=slow), sink, out / "tune", kill_a_worker)
+    ray.get(sink.finish.remote())
+    results = read_results(out)
+    assert killed
+    assert len(results) == 3 * len(slow) and (results[keys.STATUS] == keys.OK).all()
+    assert not results.duplicated(list(keys.ROW_KEY)).any()
+
+
+def _workers() -> list[psutil.Process]:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = [
+            p for p in psutil.process_iter(["name", "cmdline"]) if "_Worker" in " ".join(p.cmdline() or [])
+        ]
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no worker of a trial is running")
