@@ -1,5 +1,7 @@
 """The documented shapes, checked at run time; jaxtyping is needed by this file alone."""
 
+# ruff: noqa: F722 - jaxtyping writes shapes as strings inside annotations
+
 import torch
 from beartype import beartype
 from jaxtyping import Float, Int64, jaxtyped
