@@ -7,16 +7,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Read by Ray when it is imported: Ctrl-C reaches us at once, no logger files of every trial, no usage report,
-# no accelerator variables rewritten behind the user's back.
+# Read by Ray when it is imported or started. A variable that the user has set keeps its value.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ctrl-C reaches us at once, instead of asking Tune to end the study as if it were finished.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Our results go through the aggregator; no CSV, JSON and TensorBoard files of every trial.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Ray's C++ side prints notes about its own actors among our output.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # Announces a coming default about accelerator variables; nothing here depends on it.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
 
 

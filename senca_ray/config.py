@@ -139,7 +139,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise SencaError(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(content, dict):
         raise SencaError(f"{path}: expected a mapping of names to values, found {type(content).__name__}")

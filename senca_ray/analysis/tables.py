@@ -224,14 +224,15 @@ def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], k_policy:
         title=title,
         caption="\n".join(_remarks(rows)),
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
+        show_edge=False,
         title_justify="left",
         caption_justify="left",
     )
-    for name in ("method", "setting", "clustering"):
+    for name in ("\nmethod", "\nsetting", "cluster-\ning"):
         table.add_column(name, overflow="fold")
-    for name in ("ARI\nmean", "\nmedian", "sd of\nseeds", "differ-\nence", "\nwins", "t\np Holm",
-                 "Wilcoxon\np Holm", "\nfailed"):  # fmt: skip
+    numbers = ["ARI\nmean", "\nmedian", "sd of\nseeds", "differ-\nence", "\nwins"]
+    for name in (*numbers, "t test\np Holm", "Wilcoxon\np Holm", "\nfailed"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows.to_dict("records"):
         compared = not row["is_default"] and row["n_paired"]
@@ -240,7 +241,7 @@ def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], k_policy:
             *(_number(row[name], "") for name in ("mean_ari", "median_ari", "sd_seeds")),
             "default" if row["is_default"] else _number(row["mean_difference"], "+"),
             f"{row['wins']}/{row['n_paired']}" if compared else "",
-            *(_number(row[name], "") for name in ("t_p_holm", "wilcoxon_p_holm")),
+            *("<0.001" if row[p] < 0.001 else _number(row[p], "") for p in ("t_p_holm", "wilcoxon_p_holm")),
             str(row["n_failed"] or ""),
         )
     return table

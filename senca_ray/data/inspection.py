@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from senca_ray import keys
@@ -32,9 +33,10 @@ def inspect(path: Path, format: str | None = None) -> tuple[Table, list[str], li
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
-        table.add_column(column, justify="left" if column in ("sample", "patient", "labels") else "right")
+        words = column in ("sample", "patient", "labels", "modality", "encoder")
+        table.add_column(column, justify="left" if words else "right", no_wrap=column != "encoder")
     return table
 
 
@@ -55,7 +57,9 @@ def _inspect_raw(path: Path, format: str | None) -> _Findings:
             "image",
         ),
     )
-    notes, problems = [], []
+    table.caption = "counts: median of a spot; k: labels without undetermined; undet.: spots with no label"
+    notes: list[str] = []
+    problems: list[Problem] = []
     for files in sections:
         try:
             section = reader.read(files, PrepareConfig.max_image_pixels)
@@ -86,7 +90,8 @@ def _inspect_shards(folders: list[Path]) -> _Findings:
         f"{len(folders)} shards",
         *("sample", "patient", "spots", "genes", "neighbours", "labels", "modality", "encoder", "MB"),
     )
-    notes, problems = [], []
+    notes: list[str] = []
+    problems: list[Problem] = []
     for folder in folders:
         meta: dict[str, Any] = shards.read_meta(str(folder))
         size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6

@@ -9,8 +9,10 @@ problems leaves no shard and does not stop the others; all problems are raised t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -50,7 +52,9 @@ class Recipe:
     store: str
 
 
-def find_sections(data: Path, format: str | None, samples: Iterable[str] = ()) -> tuple[str, list[SectionFiles]]:
+def find_sections(
+    data: Path, format: str | None, samples: Iterable[str] = ()
+) -> tuple[str, list[SectionFiles]]:
     """Return the format and the sections of a raw folder; raises SencaError or ProblemsError.
 
     `format` None: detected. `samples`: only these, all by default.
@@ -135,14 +139,15 @@ def _run(sections: list[SectionFiles], recipe: Recipe, total: int, progress: Pro
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     cpus, gpus = cluster.cpus(), cluster.gpus()
     actors = min(gpus or cpus, len(sections))
     # On CPUs both stages take half a core each, so that a pool on every core leaves room to read.
     results = (
-        ray.data.from_items([{"files": s} for s in sections], override_num_blocks=len(sections))
-        .map(_read, fn_kwargs={"recipe": recipe}, num_cpus=0.5)
+        ray.data.from_items(list(range(len(sections))), override_num_blocks=len(sections))
+        .map(functools.partial(_read, sections=sections, recipe=recipe), num_cpus=0.5)
         .map(
-            EncodeAndWrite,
+            EncodeAndWrite,  # type: ignore[arg-type]  # Ray makes the actor from the class
             fn_constructor_kwargs={"recipe": recipe},
             compute=ActorPoolStrategy(size=actors),
             num_cpus=0.5,
@@ -161,9 +166,9 @@ def _run(sections: list[SectionFiles], recipe: Recipe, total: int, progress: Pro
         raise ProblemsError(sorted(problems, key=lambda p: (p.sample, p.place)), scope)
 
 
-def _read(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+def _read(row: dict[str, Any], sections: list[SectionFiles], recipe: Recipe) -> dict[str, Any]:
     """Stage 1: read and check a section, order its genes and neighbours."""
-    files: SectionFiles = row["files"]
+    files = sections[row["item"]]
     try:
         section = readers.reader(recipe.format).read(files, recipe.config.max_image_pixels)
         content: shards.ShardContent | None = expression_content(section, recipe)
@@ -232,7 +237,9 @@ class EncodeAndWrite:
                     content = self._with_image(content, files)
                 shards.write_shard(Path(self.recipe.store), content)
             except SencaError as error:
-                problems = _to_json([Problem(files.sample, files.place(files.image or files.counts), str(error))])
+                problems = _to_json(
+                    [Problem(files.sample, files.place(files.image or files.counts), str(error))]
+                )
         return {"sample": files.sample, "problems": problems}
 
     def _with_image(self, content: shards.ShardContent, files: SectionFiles) -> shards.ShardContent:

@@ -70,6 +70,12 @@ class Reader(Protocol):
     """One raw format. A module-level object in `data/readers/`, registered by its name."""
 
     name: str
+    expects: str
+    """What a folder of this format holds, in words."""
+
+    def recognises(self, root: Path) -> bool:
+        """Whether the folder `root` looks like this format; reads no file."""
+        ...
 
     def find(self, root: Path) -> list[SectionFiles]:
         """List the sections under `root`, sorted by sample id; raises ProblemsError."""

@@ -77,7 +77,7 @@ def paint(
     }
     fibres, angle = _fibres(rng, histology.shape, shape)
     grain = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 1.2) * 3.0
-    septa = _enlarge(np.abs(smooth_field(rng, histology.shape, 11.0)) < 0.13, shape)
+    septa = _enlarge(np.abs(smooth_field(rng, histology.shape, 11.0)) < 0.22, shape)
 
     walls = _fat_walls(rng, histology, shape)
     lumens, acinar = _acini(rng, histology, shape)

@@ -12,7 +12,7 @@ class Coordinates:
 
     name = "coordinates"
     title = "null: k-means on the spots' positions alone"
-    clustering = "kmeans"
+    clustering: str | None = "kmeans"
     needs_image = False
     seeded = True
     follows_setting = False

@@ -12,7 +12,7 @@ class Senca:
 
     name = "senca"
     title = "SENCA-st, trained on each section by itself"
-    clustering = None
+    clustering: str | None = None
     needs_image = False
     seeded = True
     follows_setting = True
@@ -34,7 +34,7 @@ class Untrained:
 
     name = "untrained"
     title = "the same network before training"
-    clustering = None
+    clustering: str | None = None
     needs_image = False
     seeded = True
     follows_setting = True

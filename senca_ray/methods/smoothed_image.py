@@ -16,7 +16,7 @@ class SmoothedImage:
 
     name = "smoothed-image"
     title = "image only: the encoder's features, mean over 8 neighbours twice, ward"
-    clustering = "ward"
+    clustering: str | None = "ward"
     needs_image = True
     seeded = False
     follows_setting = False

@@ -17,7 +17,7 @@ class SmoothedPca:
 
     name = "smoothed-pca"
     title = "expression only: mean over 4 neighbours, 2,000 HVGs, z-score, PCA 15, k-means"
-    clustering = "kmeans"
+    clustering: str | None = "kmeans"
     needs_image = False
     seeded = True
     follows_setting = False

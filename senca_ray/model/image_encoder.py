@@ -68,7 +68,7 @@ def load_encoder(name: str, weights: Path | None = None, device: str = "cpu") ->
         module, source = _random_resnet(), "random weights, seed 0"
     else:
         raise SencaError(f"encoder {name!r} is unknown; expected one of {', '.join(NAMES)}")
-    module = module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    module = module.eval().requires_grad_(False).to(device)
     mean, sd = (_LITE_MEAN, _LITE_SD) if name == PACKAGED else (_IMAGENET_MEAN, _IMAGENET_SD)
     return Encoder(f"{name} ({source})", module, mean, sd, device)
 

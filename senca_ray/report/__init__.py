@@ -1,0 +1,1 @@
+"""What a study is looked at with: figures, spot maps, an HTML page, a W&B run; nothing here computes a score."""
