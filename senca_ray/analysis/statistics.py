@@ -83,14 +83,16 @@ def remark(n_patients: int, n_tests: int = 1) -> str:
     if n_patients < 2:
         return f"with {patients} no paired test can be run"
     smallest = 2 / 2**n_patients
+    if n_patients < 5:
+        return (
+            f"with {patients} the smallest two-sided Wilcoxon p is {smallest:.2g} and the t-test rests on an "
+            "assumption that cannot be checked: no difference can be called significant"
+        )
     corrected = min(1.0, smallest * n_tests)
     if corrected <= SIGNIFICANCE:
         return ""
     after = f" ({corrected:.2g} after Holm over {n_tests} tests)" if n_tests > 1 else ""
-    text = (
+    return (
         f"with {patients} the smallest two-sided Wilcoxon p is {smallest:.2g}{after}: "
-        "no difference can be called significant"
+        "no difference can be called significant by it"
     )
-    if n_patients < 5:
-        text += f"; the t-test assumes normal differences, which {patients} cannot show"
-    return text

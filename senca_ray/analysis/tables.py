@@ -208,7 +208,7 @@ def write_summary(study_dir: Path, summary: pd.DataFrame) -> Path:
 
 
 def format_summary(summary: pd.DataFrame, seeds: Sequence[int], k_policy: str) -> list[Table]:
-    """The summary for a terminal of 100 columns: one table a block, remarks below it."""
+    """The summary for a terminal of 80 columns: one table a block, remarks below it."""
     blocks = summary.groupby("block", sort=False)
     return [_block_table(str(block), rows, seeds, k_policy) for block, rows in blocks]
 
@@ -217,8 +217,8 @@ def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], k_policy:
     oracle = " (oracle: taken from the labels)" if k_policy == "labels" else ""
     title = (
         f"{block}: {_count(rows['n_sections'].max(), 'section')} of "
-        f"{_count(rows['n_patients'].max(), 'patient')}\n"
-        f"seeds {', '.join(map(str, seeds))}; k policy {k_policy}{oracle}\n{PROTOCOL}"
+        f"{_count(rows['n_patients'].max(), 'patient')}, {_count(len(seeds), 'seed')} "
+        f"({min(seeds)} to {max(seeds)})\nk policy {k_policy}{oracle}; {PROTOCOL}"
     )
     table = Table(
         title=title,
@@ -229,22 +229,35 @@ def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], k_policy:
         title_justify="left",
         caption_justify="left",
     )
-    for name in ("\nmethod", "\nsetting", "cluster-\ning"):
-        table.add_column(name, overflow="fold")
+    table.add_column("\nmethod", overflow="fold")
     numbers = ["ARI\nmean", "\nmedian", "sd of\nseeds", "differ-\nence", "\nwins"]
-    for name in (*numbers, "t test\np Holm", "Wilcoxon\np Holm", "\nfailed"):
+    for name in (*numbers, "t test\np Holm", "Wilcoxon\np Holm"):
         table.add_column(name, justify="right", no_wrap=True)
+    failures = rows["n_failed"].any()
+    if failures:
+        table.add_column("fits\nfailed", justify="right", no_wrap=True)
+    previous = None
     for row in rows.to_dict("records"):
+        if previous and rows[keys.METHOD].iloc[0] == previous != row[keys.METHOD]:
+            table.add_section()  # controls below the model
+        previous = row[keys.METHOD]
         compared = not row["is_default"] and row["n_paired"]
         table.add_row(
-            *(row[name] for name in (keys.METHOD, keys.SETTING, keys.CLUSTERING)),
+            _row_name(row),
             *(_number(row[name], "") for name in ("mean_ari", "median_ari", "sd_seeds")),
             "default" if row["is_default"] else _number(row["mean_difference"], "+"),
             f"{row['wins']}/{row['n_paired']}" if compared else "",
             *("<0.001" if row[p] < 0.001 else _number(row[p], "") for p in ("t_p_holm", "wilcoxon_p_holm")),
-            str(row["n_failed"] or ""),
+            *([str(row["n_failed"] or "")] if failures else []),
         )
     return table
+
+
+def _row_name(row: dict[Any, Any]) -> str:
+    """Method and setting, or, for a control with none, its clustering: 'smoothed-pca (kmeans)'."""
+    if "=" in row[keys.SETTING]:
+        return f"{row[keys.METHOD]} {row[keys.SETTING]}"
+    return f"{row[keys.METHOD]} ({row[keys.CLUSTERING]})"
 
 
 def _remarks(rows: pd.DataFrame) -> list[str]:
@@ -252,7 +265,7 @@ def _remarks(rows: pd.DataFrame) -> list[str]:
     compared = rows[~rows["is_default"]]
     about: dict[str, list[str]] = {}
     for row in compared.to_dict("records"):
-        about.setdefault(row["remark"], []).append(f"{row[keys.METHOD]} {row[keys.SETTING]}")
+        about.setdefault(row["remark"], []).append(_row_name(row))
     lines = [
         text if len(names) == len(compared) else f"{', '.join(names)}: {text}"
         for text, names in about.items()

@@ -200,7 +200,7 @@ def test_averaging_ignores_order_and_repeated_seeds(
 @pytest.mark.parametrize(("n", "smallest"), [(2, "0.5"), (3, "0.25"), (4, "0.12"), (5, "0.062")])
 def test_the_remark_names_the_smallest_p(n: int, smallest: str) -> None:
     text = remark(n)
-    assert text.startswith(f"with {n} patients the smallest two-sided Wilcoxon p is {smallest}: ")
+    assert text.startswith(f"with {n} patients the smallest two-sided Wilcoxon p is {smallest}")
     assert "no difference can be called significant" in text
     assert ("t-test" in text) == (n < 5)
     differences = np.arange(1.0, n + 1)

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from senca_ray.config import PrepareConfig
 from senca_ray.data.graph import nearest_neighbors
 from senca_ray.data.patches import crop_patches, spot_distance_pixels
 from senca_ray.data.preprocess import normalised_dispersion
+from senca_ray.data.readers.her2st import Her2stReader
 from senca_ray.data.synthetic import (
     ALIKE_IN_EXPRESSION,
     ALIKE_IN_HISTOLOGY,
@@ -91,6 +93,23 @@ def test_files_of_a_section_agree_with_what_generated_it(cohort: Path) -> None:
     assert difference.mean() < 6, "JPEG changes the painting only slightly"
 
 
+def test_the_her2st_reader_reads_it_without_remarks(cohort: Path) -> None:
+    reader, section = Her2stReader(), simulate_section(0, 0)
+    files = reader.find(cohort)
+    assert [(f.sample, f.patient, f.label_source) for f in files] == [
+        ("A1", "A", keys.SIMULATED),
+        ("A2", "A", keys.SIMULATED),
+    ]
+    raw = reader.read(files[0], max_image_pixels=10**9)
+    assert raw.notes == ()
+    assert raw.genes == section.genes
+    assert np.array_equal(raw.counts.toarray(), section.counts)
+    assert raw.labels == tuple(section.labels.tolist())
+    assert raw.pixel_xy is not None
+    assert np.allclose(raw.pixel_xy, section.pixel_xy, atol=0.01)
+    assert raw.modality == keys.RNA_IMAGE
+
+
 def test_same_seed_gives_the_same_bytes_and_another_seed_other_ones(cohort: Path, tmp_path: Path) -> None:
     simulate_cohort(tmp_path / "again", patients=1, sections_per_patient=1)
     simulate_cohort(tmp_path / "other", patients=1, sections_per_patient=1, seed=1)
@@ -141,7 +160,7 @@ def test_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"patients": 0}, {"patients": 27}, {"sections_per_patient": 0}, {"seed": -1}]
 )
-def test_numbers_out_of_range_are_named(tmp_path: Path, wrong: dict[str, int]) -> None:
+def test_numbers_out_of_range_are_named(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(SencaError, match=f"{next(iter(wrong))}: .* found; expected"):
         simulate_cohort(tmp_path / "new", **wrong)
 
