@@ -15,8 +15,6 @@ _ENVIRONMENT = {
     # Our results go through the aggregator; no CSV, JSON and TensorBoard files of every trial.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Ray's C++ side prints notes about its own actors among our output.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
     # Announces a coming default about accelerator variables; nothing here depends on it.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

@@ -1,7 +1,5 @@
 """What every command line of the project shares: its options, its exit codes, and the sweep command."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from collections.abc import Callable

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from senca_ray.errors import SencaError
 
@@ -19,16 +18,19 @@ def open_image(path: Path, max_pixels: int) -> Image.Image:
 
     Raises SencaError when it is no image or declares more than `max_pixels` pixels.
     """
+    own_limit = Image.MAX_IMAGE_PIXELS
     try:
-        with warnings.catch_warnings():
-            # Pillow warns above a size of its own; the limit that counts here is `max_pixels`.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path)
-    except Image.DecompressionBombError:
-        raise SencaError(f"the image declares too many pixels; expected at most {max_pixels:,}") from None
+        # Pillow warns of and refuses images above a size of its own; what counts here is `max_pixels`.
+        Image.MAX_IMAGE_PIXELS = None
+        image = Image.open(path, formats=("JPEG", "PNG", "TIFF"))
+    except UnidentifiedImageError:
+        raise SencaError("cannot be opened: not an image; expected JPEG, PNG or TIFF; convert it") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise SencaError(f"cannot be opened as an image ({error}); expected JPEG, PNG or TIFF") from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = own_limit
     if image.width * image.height > max_pixels:
+        image.close()
         raise SencaError(
             f"the image declares {image.width} x {image.height} pixels; expected at most {max_pixels:,} in "
             "all; use a reduced image with matching pixel coordinates or raise max_image_pixels"

@@ -36,7 +36,7 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
         words = column in ("sample", "patient", "labels", "modality", "encoder")
-        table.add_column(column, justify="left" if words else "right", no_wrap=column != "encoder")
+        table.add_column(column, justify="left" if words else "right", no_wrap=True)
     return table
 
 
@@ -50,9 +50,9 @@ def _inspect_raw(path: Path, format: str | None) -> _Findings:
             "patient",
             "spots",
             "genes",
-            "counts a spot (median)",
+            "counts",
             "k",
-            "undetermined",
+            "undet.",
             "labels",
             "image",
         ),
@@ -88,15 +88,17 @@ def _raw_row(section: RawSection) -> tuple[str, ...]:
 def _inspect_shards(folders: list[Path]) -> _Findings:
     table = _table(
         f"{len(folders)} shards",
-        *("sample", "patient", "spots", "genes", "neighbours", "labels", "modality", "encoder", "MB"),
+        *("sample", "patient", "spots", "genes", "K", "labels", "encoder", "MB"),
     )
     notes: list[str] = []
     problems: list[Problem] = []
     for folder in folders:
         meta: dict[str, Any] = shards.read_meta(str(folder))
         size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
-        cells = ("sample", "patient", "spots", "genes", "neighbors", "label_source", "modality", "encoder")
-        table.add_row(*(str(meta[c]) for c in cells), f"{size:.1f}")
+        cells = ("sample", "patient", "spots", "genes", "neighbors", "label_source")
+        # The architecture; where its weights come from stands in the shard's own description.
+        encoder = meta["encoder"].split(" (")[0]
+        table.add_row(*(str(meta[c]) for c in cells), encoder, f"{size:.1f}")
         notes += [f"{meta['sample']}: {note}" for note in meta["notes"]]
         for name in shards.damaged_files(folder):
             message = (

@@ -1,6 +1,6 @@
 """`prepare`: raw sections to shards, once, with Ray Data.
 
-    sections ──read, check, order genes (tasks)──> ──crop, encode, write (actors, on GPUs if any)──> shards
+    sections ──read, check, order genes (tasks)──> ──crop, encode, write (actors on GPUs)──> shards
 
 A section that is already prepared from the same files in the same way is not touched. A section with
 problems leaves no shard and does not stop the others; all problems are raised together at the end.
@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,12 @@ from senca_ray.config import PrepareConfig
 from senca_ray.data import readers, shards
 from senca_ray.data.section import RawSection, SectionFiles
 from senca_ray.errors import Problem, ProblemsError, SencaError
+
+if TYPE_CHECKING:
+    from senca_ray.model.image_encoder import Encoder
+
+_PATCHES_AT_ONCE = 256
+"""Patches in memory together: 40 MB at 224 pixels."""
 
 Progress = Callable[[str, int, int], None]
 """Called with (sample just finished or '', sections done, sections in all)."""
@@ -140,20 +146,18 @@ def _run(sections: list[SectionFiles], recipe: Recipe, total: int, progress: Pro
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    cpus, gpus = cluster.cpus(), cluster.gpus()
-    actors = min(gpus or cpus, len(sections))
-    # On CPUs both stages take half a core each, so that a pool on every core leaves room to read.
-    results = (
-        ray.data.from_items(list(range(len(sections))), override_num_blocks=len(sections))
-        .map(functools.partial(_read, sections=sections, recipe=recipe), num_cpus=0.5)
-        .map(
-            EncodeAndWrite,  # type: ignore[arg-type]  # Ray makes the actor from the class
+    gpus = cluster.gpus()
+    rows = ray.data.from_items(list(range(len(sections))), override_num_blocks=len(sections))
+    read = rows.map(functools.partial(_read, sections=sections, recipe=recipe))
+    if gpus:
+        results = read.map(
+            _GpuStage,  # type: ignore[arg-type]  # Ray makes the actor from the class
             fn_constructor_kwargs={"recipe": recipe},
-            compute=ActorPoolStrategy(size=actors),
-            num_cpus=0.5,
-            num_gpus=1 if gpus else 0,
+            compute=ActorPoolStrategy(size=min(gpus, len(sections))),
+            num_gpus=1,
         )
-    )
+    else:
+        results = read.map(functools.partial(_encode_and_write, recipe=recipe))
     problems: list[Problem] = []
     done = total - len(sections)
     for result in results.iter_rows():
@@ -219,70 +223,69 @@ def expression_content(section: RawSection, recipe: Recipe) -> shards.ShardConte
     )
 
 
-class EncodeAndWrite:
-    """Stage 2: an actor that loads the encoder once, adds image features and writes shards."""
+class _GpuStage:
+    """Stage 2 as an actor: Ray ends the process of a GPU task, an actor keeps its encoder loaded."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self._encoder: Any = None
+        self._recipe = recipe
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """Encode and write one section; problems come back as text."""
-        files: SectionFiles = row["files"]
-        content: shards.ShardContent | None = row["content"]
-        problems = row["problems"]
-        if content is not None:
-            try:
-                if files.image is not None:
-                    content = self._with_image(content, files)
-                shards.write_shard(Path(self.recipe.store), content)
-            except SencaError as error:
-                problems = _to_json(
-                    [Problem(files.sample, files.place(files.image or files.counts), str(error))]
-                )
-        return {"sample": files.sample, "problems": problems}
+        return _encode_and_write(row, self._recipe)
 
-    def _with_image(self, content: shards.ShardContent, files: SectionFiles) -> shards.ShardContent:
-        from senca_ray.data.images import open_image, thumbnail
-        from senca_ray.data.patches import crop_patches, spot_distance_pixels
 
-        config = self.recipe.config
-        assert files.image is not None and content.pixel_xy is not None
-        with open_image(files.image, config.max_image_pixels) as image:
-            distance = spot_distance_pixels(content.pixel_xy)
-            small, scale = thumbnail(image)
-            features, kept = [], []
-            for start in range(0, len(content.spots), 256):
-                pixels = content.pixel_xy[start : start + 256]
-                patches = crop_patches(image, pixels, config.patch_radius * distance, config.patch_pixels)
-                features.append(self.encoder.features(patches))
-                if config.store_patches:
-                    kept.append(patches)
-        meta = content.meta | {
-            "encoder": self.encoder.name,
-            "spot_distance_pixels": distance,
-            "thumbnail_scale": scale,
-        }
-        return dataclasses.replace(
-            content,
-            meta=meta,
-            image_features=np.concatenate(features),
-            patches=np.concatenate(kept) if kept else None,
-            thumbnail=small,
-        )
+def _encode_and_write(row: dict[str, Any], recipe: Recipe) -> dict[str, str]:
+    """Stage 2: add what comes from the image and write the shard; problems come back as text."""
+    files: SectionFiles = row["files"]
+    content: shards.ShardContent | None = row["content"]
+    problems = row["problems"]
+    if content is not None:
+        try:
+            if files.image is not None:
+                content = with_image(content, files.image, recipe)
+            shards.write_shard(Path(recipe.store), content)
+        except SencaError as error:
+            problems = _to_json([Problem(files.sample, files.place(files.image or files.counts), str(error))])
+    return {"sample": files.sample, "problems": problems}
 
-    @property
-    def encoder(self) -> Any:
-        """The encoder, loaded when the first image comes."""
-        if self._encoder is None:
-            import torch
 
-            from senca_ray.model.image_encoder import load_encoder
+def with_image(content: shards.ShardContent, path: Path, recipe: Recipe) -> shards.ShardContent:
+    """Add the image's features, thumbnail and, where asked for, patches; raises SencaError."""
+    from senca_ray.data.images import open_image, thumbnail
+    from senca_ray.data.patches import crop_patches, spot_distance_pixels
 
-            weights = Path(self.recipe.weights) if self.recipe.weights else None
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            self._encoder = load_encoder(self.recipe.config.encoder, weights, device)
-        return self._encoder
+    config, pixels = recipe.config, content.pixel_xy
+    if pixels is None:
+        raise SencaError("an image without pixel positions of the spots; the reader has to give both")
+    encoder = _encoder(config.encoder, recipe.weights)
+    distance = spot_distance_pixels(pixels)
+    features, kept = [], []
+    with open_image(path, config.max_image_pixels) as image:
+        small, scale = thumbnail(image)
+        for start in range(0, len(pixels), _PATCHES_AT_ONCE):
+            some = pixels[start : start + _PATCHES_AT_ONCE]
+            patches = crop_patches(image, some, config.patch_radius * distance, config.patch_pixels)
+            features.append(encoder.features(patches))
+            if config.store_patches:
+                kept.append(patches)
+    added = {"encoder": encoder.name, "spot_distance_pixels": distance, "thumbnail_scale": scale}
+    return dataclasses.replace(
+        content,
+        meta=content.meta | added,
+        image_features=np.concatenate(features),
+        patches=np.concatenate(kept) if kept else None,
+        thumbnail=small,
+    )
+
+
+@functools.cache
+def _encoder(name: str, weights: str | None) -> Encoder:
+    """The encoder on this worker's device, loaded once a process."""
+    import torch
+
+    from senca_ray.model.image_encoder import load_encoder
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_encoder(name, Path(weights) if weights else None, device)
 
 
 def _to_json(problems: list[Problem]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,31 @@ from matplotlib.figure import Figure
 
 from senca_ray import keys
 from senca_ray.methods import MODEL
+from senca_ray.report.view import StudyView
 
-_WIDTH, _LEAST_HEIGHT, _LINE_HEIGHT = 6.4, 3.8, 0.16
-"""Inches; a figure grows with the number of labels beside it, so that none covers another."""
+_WIDTH, _LEAST_HEIGHT, _LINE_HEIGHT = 5.8, 3.6, 0.16
+_FRAME_WIDTH, _FRAME_HEIGHT, _TIE, _CHARACTER_WIDTH = 0.8, 0.8, 0.15, 0.08
+"""Inches; a figure grows with the number of names beside it, so that none covers another."""
+_LONGEST_NAME = 20
 _INK, _SECTION, _CONTROL = "#0B3C5D", "#8A94A0", "#B5480E"
-_STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "svg.fonttype": "path", "svg.hashsalt": "senca"}
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "senca",
+}
+
+
+def sweep_figures(view: StudyView) -> Iterator[tuple[str, Figure]]:
+    """Title and figure of every block in which the model has a score, on one ARI axis."""
+    values = pd.concat([view.sections["mean_ari"], view.summary["mean_ari"]]).dropna()
+    if values.empty:
+        return
+    limits = min(0.0, math.floor(values.min() * 10) / 10), max(0.5, math.ceil(values.max() * 10) / 10)
+    for title, summary in view.summary.groupby("block", sort=False):
+        sections = view.sections[view.sections["block"] == title]
+        if summary.loc[summary[keys.METHOD] == MODEL, "mean_ari"].notna().any():
+            yield str(title), sweep_figure(summary, sections, view.description, limits)
 
 
 def sweep_figure(
@@ -41,56 +62,73 @@ def sweep_figure(
     with rc_context(_STYLE):
         axes = figure.add_subplot()
         x = np.arange(len(names), dtype=float)
-        axes.set_xlim(-1.15, len(names) - 1 + 0.75)
+        left, right = _text_width(controls[keys.METHOD]), _text_width([*lines.index, "mean"])
+        unit = max(len(names) - 1, 1) / (_WIDTH - _FRAME_WIDTH - left - right)
+        axes.set_xlim(-left * unit, x[-1] + right * unit)
         axes.set_ylim(*limits)
-        _draw_controls(axes, controls)
-        _draw_sections(axes, x, lines, means["mean_ari"].reindex(names).to_numpy(float))
         default = names.index(f"{description['vary']}={description['default']}")
         ticks = [f"{v}{' (default)' if i == default else ''}" for i, v in enumerate(description["values"])]
         axes.set_xticks(x, ticks)
         axes.set_xlabel(description["vary"])
         axes.set_ylabel("ARI (mean over seeds)")
         axes.spines[["top", "right"]].set_visible(False)
+        heights = controls["mean_ari"].to_numpy(float)
+        tie = _TIE * unit
+        axes.hlines(heights, -tie, axes.get_xlim()[1], color=_CONTROL, linewidth=1, linestyle=(0, (5, 3)))
+        _label(axes, -2 * tie, np.full(len(heights), -tie), heights, controls[keys.METHOD].tolist(), _CONTROL)
+        _draw_sections(axes, x, lines, means["mean_ari"].reindex(names).to_numpy(float), x[-1] + tie)
     return figure
 
 
-def _draw_controls(axes: Axes, controls: pd.DataFrame) -> None:
-    heights = controls["mean_ari"].to_numpy(float)
-    for height in heights:
-        axes.axhline(height, color=_CONTROL, linewidth=1, linestyle=(0, (5, 3)), zorder=1)
-    _labels(axes, -1.1, None, heights, controls[keys.METHOD].tolist(), _CONTROL)
-
-
-def _draw_sections(axes: Axes, x: np.ndarray, lines: pd.DataFrame, means: np.ndarray) -> None:
-    for values in lines.to_numpy(float):
+def _draw_sections(axes: Axes, x: np.ndarray, lines: pd.DataFrame, means: np.ndarray, place: float) -> None:
+    """Draw the lines and name each at its last point, which failed fits can bring forward."""
+    every = [*lines.to_numpy(float), means]
+    for values in every[:-1]:
         axes.plot(x, values, color=_SECTION, linewidth=0.9, marker="o", markersize=2.5, zorder=2)
     axes.plot(x, means, color=_INK, linewidth=2.8, marker="o", markersize=6, zorder=3)
-    # A line that stops early (a failed trial) is named at its last point's height.
-    ends = [row.dropna().iloc[-1] for _, row in lines.iterrows()]
-    names = [*lines.index.astype(str), "mean"]
-    last = means[~np.isnan(means)]
-    if len(last):
-        _labels(axes, x[-1] + 0.12, x[-1], np.array([*ends, last[-1]]), names, _INK)
+    last = [np.flatnonzero(~np.isnan(values))[-1] for values in every]
+    heights = np.array([values[i] for values, i in zip(every, last, strict=True)])
+    _label(axes, place, x[last], heights, [*lines.index, "mean"], _INK)
 
 
-def _labels(
-    axes: Axes, x: float, end: float | None, heights: np.ndarray, names: Sequence[str], colour: str
+def _label(
+    axes: Axes, place: float, ends: np.ndarray, heights: np.ndarray, names: Sequence[str], colour: str
 ) -> None:
-    """Write names at `x`, moved apart where they would overlap and tied to their lines' `end`."""
+    """Name the lines that end at (`ends`, `heights`) beside x = `place`, apart where names would overlap."""
     low, high = axes.get_ylim()
-    inches = axes.figure.get_size_inches()[1] - 1.0
+    figure = axes.get_figure(root=True)
+    inches = figure.get_figheight() - _FRAME_HEIGHT if figure else _LEAST_HEIGHT
     gap = _LINE_HEIGHT * (high - low) / inches
-    for name, height, place in zip(names, heights, spread(heights, gap, low, high), strict=True):
-        bold = "bold" if name == "mean" else "normal"
-        # Names of sections are data, not mathematics.
-        text = axes.text(x, place, name, color=colour, fontsize=8, va="center", weight=bold, parse_math=False)
-        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85})
-        if end is not None:
-            axes.plot([end, x - 0.02], [height, place], color=_SECTION, linewidth=0.5, zorder=1)
+    levels = spread(heights, gap, low, high)
+    for name, end, height, level in zip(names, ends, heights, levels, strict=True):
+        on_right = place > end
+        axes.plot([end, place], [height, level], color=colour, linewidth=0.5, alpha=0.6, zorder=1)
+        axes.text(
+            place,
+            level,
+            f" {_shortened(name)} ",
+            color=colour,
+            weight="bold" if name == "mean" else "normal",
+            ha="left" if on_right else "right",
+            va="center",
+            parse_math=False,  # a name is data, not mathematics
+        )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _text_width(names: Iterable[str]) -> float:
+    """Inches that names beside lines need, with their ties."""
+    return 2.3 * _TIE + _CHARACTER_WIDTH * max((len(_shortened(name)) for name in names), default=0)
 
 
 def spread(heights: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """Positions near `heights` (n,), in the same order, at least `gap` apart and inside [low, high] if they fit."""
+    """Positions near `heights` (n,), in the same order and at least `gap` apart.
+
+    They lie in [low, high] if they fit there, else they start at `low`.
+    """
     order = np.argsort(heights, kind="stable")
     steps = gap * np.arange(len(heights))
     # Apart by a gap means that what is left after taking the gaps away never falls.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from senca_ray import keys
 from senca_ray.analysis.results import write_whole
 from senca_ray.analysis.tables import HOLM_FAMILIES, PROTOCOL
 from senca_ray.methods import MODEL
-from senca_ray.report.figures import render, sweep_figure
-from senca_ray.report.maps import SectionMaps, section_maps
+from senca_ray.report.figures import render, sweep_figures
+from senca_ray.report.maps import SectionMaps, overlay, section_maps
 from senca_ray.report.view import VARIANT, StudyView, explain, is_model, load_study
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -39,7 +38,11 @@ def write_report(study_dir: Path) -> Path:
     view = load_study(study_dir)
     page = _environment().get_template("report.html.j2").render(_content(view))
     path = view.folder / keys.REPORT_FILE
-    write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(page, encoding="utf-8")
+
+    write_whole(path, write)
     return path
 
 
@@ -55,10 +58,15 @@ def _environment() -> Environment:
         "score": lambda value: _number(value, ".3f"),
         "difference": lambda value: _number(value, "+.3f"),
         "p": lambda value: _number(value, ".2g"),
-        "base64": lambda content: base64.b64encode(content).decode("ascii"),
-        "counted": counted,
+        "base64": _base64,
+        "counted": _counted,
     }
     return environment
+
+
+def _base64(content: bytes | str) -> str:
+    raw = content.encode() if isinstance(content, str) else content
+    return base64.b64encode(raw).decode("ascii")
 
 
 def _number(value: Any, form: str) -> str:
@@ -66,33 +74,14 @@ def _number(value: Any, form: str) -> str:
     return _NOTHING if pd.isna(value) else format(float(value), form).replace("-", "−")
 
 
-def counted(number: int, noun: str) -> str:
+def _counted(number: int, noun: str) -> str:
     """'1 section', '2 sections'."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def axis_limits(view: StudyView) -> tuple[float, float]:
-    """One ARI axis for every block of a study, so that figures can be compared by eye."""
-    values = pd.concat([view.sections["mean_ari"], view.summary["mean_ari"]]).dropna()
-    if values.empty:
-        return 0.0, 1.0
-    return min(0.0, math.floor(values.min() * 10) / 10), max(0.5, math.ceil(values.max() * 10) / 10)
-
-
-def scored_blocks(view: StudyView) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """Title, statistics and section table of every block that has a score of the model."""
-    for title, summary in view.summary.groupby("block", sort=False):
-        sections = view.sections[view.sections["block"] == title]
-        if sections.loc[sections[keys.METHOD] == MODEL, "mean_ari"].notna().any():
-            yield str(title), summary, sections
-
-
 def _content(view: StudyView) -> dict[str, Any]:
     description = view.description
-    figures = {
-        title: render(sweep_figure(summary, sections, description, axis_limits(view)), "svg")
-        for title, summary, sections in scored_blocks(view)
-    }
+    figures = {title: render(figure, "svg") for title, figure in sweep_figures(view)}
     numbers = {sample: number for number, sample in enumerate(description["shards"], start=1)}
     failures = view.results[view.results[keys.STATUS] == keys.FAILED]
     return {
@@ -121,7 +110,9 @@ def _content(view: StudyView) -> dict[str, Any]:
 
 
 def _block(view: StudyView, title: str, summary: pd.DataFrame, figure: bytes | None) -> dict[str, Any]:
-    rows = [row | {"control": row[keys.METHOD] != MODEL} for row in summary.to_dict("records")]
+    rows: list[dict[str, Any]] = [
+        {**row, "control": row[keys.METHOD] != MODEL} for row in summary.to_dict("records")
+    ]
     sections = view.sections[view.sections["block"] == title]
     return {
         "title": title,
@@ -158,9 +149,7 @@ def _title(method: str, setting: str) -> str:
 def _section_table(view: StudyView, sections: pd.DataFrame) -> dict[str, Any]:
     """A line a section, a column a variant; a cell is a row of the section table or None."""
     variants = view.variants(sections)
-    cells = {
-        (row[keys.SAMPLE], *(row[name] for name in VARIANT)): row for row in sections.to_dict("records")
-    }
+    cells = {(row[keys.SAMPLE], *(row[name] for name in VARIANT)): row for row in sections.to_dict("records")}
     samples = sections[[keys.SAMPLE, keys.PATIENT]].drop_duplicates().itertuples(index=False, name=None)
     return {
         "columns": [(_title(v[0], v[1]), not is_model(v), v[1] == view.default) for v in variants],
@@ -196,13 +185,14 @@ def _section(view: StudyView, sample: str) -> dict[str, Any]:
         "labels": _SOURCE_WORDS[display.label_source],
         "notes": display.notes,
         "drawn": drawn,
+        "maps": [(m, None if m.codes is None else overlay(drawn, m.codes)) for m in drawn.maps],
         "recovery": _recovery(drawn, display.labels),
     }
 
 
 def _recovery(drawn: SectionMaps, labels: np.ndarray | None) -> dict[str, Any] | None:
     """Of the regions drawn: how well each label is recovered and the named pair told apart."""
-    shown = [(m, m.row) for m in drawn.maps if m.row is not None and m.overlay is not None]
+    shown = [(m, m.row) for m in drawn.maps if m.row is not None and m.codes is not None]
     if labels is None or not shown:
         return None
     scores = [json.loads(row[keys.LABEL_F1] or "{}") for _, row in shown]

@@ -63,10 +63,10 @@ class StudyView:
         return self.setting(self.description["default"])
 
     def variants(self, rows: pd.DataFrame) -> list[tuple[str, ...]]:
-        """The variants in `rows`, in the order of the summary: the model's settings, then the controls."""
+        """The variants in `rows`: the model's settings in the order of the summary, then the controls."""
         present = set(rows[list(VARIANT)].itertuples(index=False, name=None))
         ordered = self.summary[list(VARIANT)].drop_duplicates().itertuples(index=False, name=None)
-        return [v for v in ordered if v in present]
+        return sorted((v for v in ordered if v in present), key=lambda v: (not is_model(v), v[0]))
 
 
 def is_model(variant: tuple[str, ...]) -> bool:

@@ -14,9 +14,8 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
 
 from senca_ray import keys
-from senca_ray.analysis.results import Journal, write_tables
+from senca_ray.analysis.results import Journal, read_results, write_tables
 from senca_ray.analysis.tables import sweep_summary, write_summary
-from senca_ray.analysis.results import read_results
 from senca_ray.config import PrepareConfig, Setting
 from senca_ray.data.shards import ShardContent, write_shard
 from senca_ray.fit.scores import label_f1
@@ -45,7 +44,12 @@ COHORT = (
 
 
 def make_study(
-    folder: Path, cohort: tuple[Section, ...] = COHORT, *, simulated: bool = False, seeds: int = 3, side: int = 14
+    folder: Path,
+    cohort: tuple[Section, ...] = COHORT,
+    *,
+    simulated: bool = False,
+    seeds: int = 3,
+    side: int = 14,
 ) -> Path:
     """Write a study of `side` x `side` spots a section; every section's last trial value failed on C1."""
     rng = np.random.default_rng(0)

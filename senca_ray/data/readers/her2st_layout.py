@@ -106,7 +106,10 @@ def _cohort_label_source(base: Path, report: _Report) -> str | None:
     try:
         content = read_yaml(path)
     except SencaError as error:
-        report("-", path, " ".join(str(error).split()))
+        finding = " ".join(str(error).removeprefix(f"{path}: ").split())
+        report(
+            "-", path, f"{finding}; expected the one entry 'labels: ' with {', '.join(allowed)}; correct it"
+        )
         return None
     if list(content) != ["labels"] or content["labels"] not in allowed:
         message = (
