@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from senca_ray import recipe
-from senca_ray.config import PrepareConfig
 from senca_ray.errors import ProblemsError
 
 app = typer.Typer(
@@ -66,10 +66,11 @@ def prepare(
     ] = None,
     format: recipe.Format = None,
     sample: recipe.Samples = None,
-    encoder: recipe.Encoder = PrepareConfig.encoder,
+    encoder: recipe.Encoder = None,
     encoder_weights: recipe.EncoderWeights = None,
-    patch_radius: recipe.PatchRadius = PrepareConfig.patch_radius,
     patches: recipe.Patches = False,
+    config: recipe.Config = None,
+    set: recipe.Set = None,
     address: recipe.Address = None,
 ) -> None:
     """Turn raw sections into shards, once: filter, order genes, find neighbours, encode the image."""
@@ -77,12 +78,13 @@ def prepare(
 
     from senca_ray.experiment import Cohort, prepare_cohort
 
+    chosen = recipe.configs(config, set, encoder).prepare
     cohort = Cohort(
         data=data,
         format=format,
         samples=tuple(sample or ()),
         shards=out,
-        prepare=recipe.prepare_config(encoder, patch_radius, patches),
+        prepare=dataclasses.replace(chosen, store_patches=patches or chosen.store_patches),
         weights=encoder_weights,
     )
     console = Console()
@@ -99,13 +101,15 @@ def fit(
     k: recipe.KPolicy = "labels",
     clustering: recipe.Clustering = "ward",
     pair: recipe.Pair = None,
+    config: recipe.Config = None,
     set: recipe.Set = None,
 ) -> None:
     """Fit one section and write its regions and embedding to an h5ad that scanpy opens."""
     from senca_ray.h5ad import fit_to_h5ad
     from senca_ray.methods.run import Protocol
 
-    typer.echo(fit_to_h5ad(shard, out, method, recipe.setting(set), seed, Protocol(k, clustering, pair)))
+    setting = recipe.configs(config, set).setting
+    typer.echo(fit_to_h5ad(shard, out, method, setting, seed, Protocol(k, clustering, pair)))
 
 
 @app.command()

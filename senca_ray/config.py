@@ -26,7 +26,7 @@ def _check(config: object, conditions: dict[str, tuple[bool, str]]) -> None:
         if not holds
     ]
     if problems:
-        raise ProblemsError(problems, type(config).__name__)
+        raise ProblemsError(problems, "the settings")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,19 @@ class PrepareConfig:
         _check(self, conditions)
 
 
-ConfigT = TypeVar("ConfigT", Setting, PrepareConfig)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configs:
+    """What a YAML file in `configs/` may hold; whatever it leaves out keeps its default."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    setting: Setting = dataclasses.field(default_factory=Setting)
+    """How the model is fitted."""
+    prepare: PrepareConfig = dataclasses.field(default_factory=PrepareConfig)
+    """How sections become shards."""
+
+
+ConfigT = TypeVar("ConfigT", Setting, PrepareConfig, Configs)
 
 
 def from_mapping(kind: type[ConfigT], values: dict[str, Any]) -> ConfigT:
@@ -130,7 +142,7 @@ def from_mapping(kind: type[ConfigT], values: dict[str, Any]) -> ConfigT:
             Problem("-", ".".join(map(str, e["loc"])) or kind.__name__, f"{e['input']!r} found; {e['msg']}")
             for e in error.errors()
         ]
-        raise ProblemsError(problems, kind.__name__) from None
+        raise ProblemsError(problems, "the settings") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -69,6 +69,6 @@ def _words(
     score = "no labels, no ARI" if ari is None or ari != ari else f"ARI {ari:.3f}"
     scored, spots = outcome.scores[keys.N_SCORED], outcome.scores[keys.N_SPOTS]
     return (
-        f"{sample} ({modality}): {name}, seed {seed}, k = {outcome.k} ({protocol.k_policy}), {score} on {scored} "
-        f"of {spots} spots, {outcome.seconds:.1f} s: {path}"
+        f"{sample} ({modality}): {name}, seed {seed}, k = {outcome.k} ({protocol.k_policy}), {score} "
+        f"on {scored} of {spots} spots, {outcome.seconds:.1f} s: {path}"
     )

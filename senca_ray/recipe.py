@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from senca_ray.config import PrepareConfig, Setting, from_mapping
+from senca_ray.config import Configs, PrepareConfig, Setting, from_mapping, read_yaml
 from senca_ray.errors import Problem, ProblemsError, SencaError
 
 BAD_INPUT, STOPPED = 2, 130
@@ -35,17 +35,14 @@ Shards = Annotated[
     ),
 ]
 Encoder = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Image encoder: efficientnet-lite0 (its ImageNet weights are installed with the package), "
-        "resnet18, resnet34, resnet50 (downloaded, or from --encoder-weights), or random."
+        help="Image encoder: efficientnet-lite0 (the default; its ImageNet weights are installed with the "
+        "package), resnet18, resnet34, resnet50 (downloaded, or from --encoder-weights), or random."
     ),
 ]
 EncoderWeights = Annotated[
     Path | None, typer.Option(help="State dict of a torchvision ResNet.", metavar="FILE")
-]
-PatchRadius = Annotated[
-    float, typer.Option(help="Half the side of an image patch, in spot distances (the paper: up to 3).")
 ]
 Patches = Annotated[bool, typer.Option("--patches", help="Keep the image patches in the shards (large).")]
 KPolicy = Annotated[
@@ -64,12 +61,16 @@ Pair = Annotated[
         metavar="LABEL LABEL",
     ),
 ]
+Config = Annotated[
+    Path | None, typer.Option(help="Settings from a YAML file, for example one of configs/.", metavar="FILE")
+]
+_SETTING, _PREPARE = ({f.name for f in dataclasses.fields(kind)} for kind in (Setting, PrepareConfig))
 Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Change one setting, for example --set epochs=40; may be repeated. Settings: "
-        + ", ".join(f.name for f in dataclasses.fields(Setting)),
+        help="Change one setting, for example --set epochs=40; may be repeated. "
+        f"Of the fit: {', '.join(sorted(_SETTING))}. Of prepare: {', '.join(sorted(_PREPARE))}.",
         metavar="NAME=VALUE",
     ),
 ]
@@ -81,22 +82,31 @@ Address = Annotated[
 ]
 
 
-def prepare_config(encoder: str, patch_radius: float, patches: bool) -> PrepareConfig:
-    """The prepare options as a config; raises ProblemsError."""
-    return PrepareConfig(encoder=encoder, patch_radius=patch_radius, store_patches=patches)
+def configs(file: Path | None, changes: list[str] | None, encoder: str | None = None) -> Configs:
+    """The paper's settings, changed by a YAML file, then by NAME=VALUE; raises SencaError.
 
-
-def setting(changes: list[str] | None) -> Setting:
-    """The paper's settings with NAME=VALUE changes; raises ProblemsError naming every wrong one."""
+    Every wrong name and value is reported at once.
+    """
     import yaml
 
-    pairs = [change.partition("=") for change in changes or []]
-    wrong = [
-        Problem("-", "--set", f"{name!r} found; expected NAME=VALUE") for name, sign, _ in pairs if not sign
-    ]
-    if wrong:
-        raise ProblemsError(wrong, "the options")
-    return from_mapping(Setting, {name: yaml.safe_load(value) for name, _, value in pairs})
+    values: dict[str, dict[str, Any]] = {"setting": {}, "prepare": {}} | (read_yaml(file) if file else {})
+    problems = []
+    for change in [*(changes or []), *([f"encoder={encoder}"] if encoder else [])]:
+        name, sign, text = change.partition("=")
+        section = "setting" if name in _SETTING else "prepare"
+        if not sign or name not in _SETTING | _PREPARE:
+            known = ", ".join(sorted(_SETTING | _PREPARE))
+            problems.append(
+                Problem("-", "--set", f"{change!r} found; expected NAME=VALUE with a name of {known}")
+            )
+        elif isinstance(values[section], dict):
+            try:
+                values[section][name] = yaml.safe_load(text)
+            except yaml.YAMLError:
+                problems.append(Problem("-", "--set", f"{change!r} found; the value cannot be read as YAML"))
+    if problems:
+        raise ProblemsError(problems, "the options")
+    return from_mapping(Configs, values)
 
 
 def guarded(command: Callable[..., Any]) -> None:
@@ -126,7 +136,8 @@ def sweep_command(
         out: Annotated[
             Path | None,
             typer.Option(
-                help=f"The study's folder; one that holds this study is gone on with. Left out: studies/{name}-COHORT.",
+                help="The study's folder; one that holds this study is gone on with. "
+                f"Left out: studies/{name}-COHORT.",
                 metavar="DIR",
             ),
         ] = None,
@@ -144,12 +155,12 @@ def sweep_command(
         k: KPolicy = "labels",
         clustering: Clustering = "ward",
         pair: Pair = None,
+        config: Config = None,
         set: Set = None,
         sample: Samples = None,
         shards: Shards = None,
-        encoder: Encoder = PrepareConfig.encoder,
+        encoder: Encoder = None,
         encoder_weights: EncoderWeights = None,
-        patch_radius: PatchRadius = PrepareConfig.patch_radius,
         address: Address = None,
     ) -> None:
         from senca_ray.experiment import Cohort, run_sweep
@@ -162,13 +173,14 @@ def sweep_command(
             raise SencaError(
                 f"--values {values}: expected {kind.__name__} values separated by commas"
             ) from None
+        chosen_configs = configs(config, set, encoder)
         count = seeds or (SIMULATED_SEEDS if data is None else REAL_SEEDS)
         sweep = Sweep(
             name=name,
             title=title,
             vary=vary,
             values=chosen,
-            setting=setting(set),
+            setting=chosen_configs.setting,
             seeds=tuple(range(count)),
             protocol=Protocol(k, clustering, pair),
         )
@@ -177,7 +189,7 @@ def sweep_command(
             format=format,
             samples=tuple(sample or ()),
             shards=shards,
-            prepare=prepare_config(encoder, patch_radius, patches=False),
+            prepare=chosen_configs.prepare,
             weights=encoder_weights,
         )
         folder = out or Path("studies") / f"{name}-{data.resolve().name if data else 'simulated'}"

@@ -110,9 +110,8 @@ def _content(view: StudyView) -> dict[str, Any]:
 
 
 def _block(view: StudyView, title: str, summary: pd.DataFrame, figure: bytes | None) -> dict[str, Any]:
-    rows: list[dict[str, Any]] = [
-        {**row, "control": row[keys.METHOD] != MODEL} for row in summary.to_dict("records")
-    ]
+    named = summary.assign(control=summary[keys.METHOD] != MODEL)
+    rows: list[dict[Any, Any]] = named.to_dict("records")
     sections = view.sections[view.sections["block"] == title]
     return {
         "title": title,
@@ -133,7 +132,7 @@ def _block(view: StudyView, title: str, summary: pd.DataFrame, figure: bytes | N
     }
 
 
-def _remarks(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _remarks(rows: list[dict[Any, Any]]) -> list[tuple[str, str]]:
     """Each remark once, with the rows it is about."""
     about: dict[str, list[str]] = {}
     for row in rows:

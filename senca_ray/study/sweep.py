@@ -82,14 +82,14 @@ class Sweep:
 
     def _check(self, metas: dict[str, dict[str, Any]]) -> None:
         stored = {"neighbors": "neighbors", "hvgs": "genes"}
+        fix = {"neighbors": "prepare with --set max_neighbors={}", "hvgs": "leave the section out"}
         problems = []
         for field, held in stored.items():
             asked = max(self.values) if field == self.vary else getattr(self.setting, field)
             for sample, meta in metas.items():
                 if asked > meta[held]:
-                    message = (
-                        f"{asked} asked for, the shard holds {meta[held]}; ask for fewer or prepare with more"
-                    )
+                    message = f"{asked} asked for, the shard holds {meta[held]}; ask for fewer or "
+                    message += fix[field].format(asked)
                     problems.append(Problem(sample, field, message))
         if self.protocol.k_policy == "labels":
             for sample, meta in metas.items():

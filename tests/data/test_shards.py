@@ -103,7 +103,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(shards.pq, "write_table", full)
-    with pytest.raises(SencaError, match="No space left on device.*free some space"):
+    with pytest.raises(SencaError, match=r"No space left on device.*free some space"):
         write(tmp_path / "raw", tmp_path / "s")
     assert list((tmp_path / "s").iterdir()) == []
 
