@@ -9,17 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
-from senca_ray.fit.regions import choose_k, cluster
+from senca_ray.errors import SencaError
+from senca_ray.fit.regions import CLUSTERINGS, choose_k, cluster, parse_k_policy
 from senca_ray.fit.scores import score
 from senca_ray.methods.base import Embedding, Method
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How an embedding becomes regions and scores; the same for every method of a study."""
+    """How an embedding becomes regions and scores; the same for every method of a study.
+
+    Raises SencaError for an unknown k policy or clustering.
+    """
 
     k_policy: str = "labels"
     """'labels' (oracle: as many regions as labels), 'fixed:N' or 'auto' (chosen without labels)."""
@@ -27,6 +32,13 @@ class Protocol:
     """Clustering of methods that bring none of their own."""
     pair: tuple[str, str] | None = None
     """Two labels whose separation is scored."""
+
+    def __post_init__(self) -> None:
+        parse_k_policy(self.k_policy)
+        if self.clustering not in CLUSTERINGS:
+            raise SencaError(
+                f"clustering {self.clustering!r} found; expected one of {', '.join(CLUSTERINGS)}"
+            )
 
     def clustering_of(self, method: Method) -> str:
         """The clustering that `method` is run with."""
@@ -52,10 +64,12 @@ def run(method: Method, sample: Sample, setting: Setting, seed: int, protocol: P
     """Fit one section; raises SencaError where the method does not apply to it."""
     started = time.perf_counter()
     clustering = protocol.clustering_of(method)
-    embedding = method.embed(sample, setting, seed)
-    k = choose_k(protocol.k_policy, sample, embedding.values, clustering)
-    regions = cluster(embedding.values, k, clustering, seed)
-    scores = score(sample, embedding.values, regions, protocol.pair)
+    # On several threads sums come in any order, and the smallest difference can move a spot.
+    with threadpool_limits(1):
+        embedding = method.embed(sample, setting, seed)
+        k = choose_k(protocol.k_policy, sample, embedding.values, clustering)
+        regions = cluster(embedding.values, k, clustering, seed)
+        scores = score(sample, embedding.values, regions, protocol.pair)
     return Outcome(embedding, regions, k, scores, time.perf_counter() - started, peak_memory_mb())
 
 

@@ -90,8 +90,9 @@ def section_maps(view: StudyView, sample: str) -> SectionMaps:
         matched = None
         if row[keys.STATUS] == keys.OK:
             regions = np.asarray(row[keys.REGIONS])
-            # Without labels the first map, the default setting, lends its colours to the others.
-            reference = regions if reference is None else reference
+            # Without labels the first map, the default setting, lends its colours to the others: colours
+            # that stand for no label of another section.
+            reference = regions + len(codes) if reference is None else reference
             matched = match(regions, reference, first_free=len(codes))
         maps.append(SpotMap(title, kind, matched, row))
     used = {int(code) for m in maps if m.codes is not None for code in np.unique(m.codes)}
@@ -186,10 +187,11 @@ def _shown(view: StudyView, sample: str) -> Iterator[tuple[str, str, pd.Series]]
 def _typical(rows: pd.DataFrame) -> pd.Series:
     """The row whose ARI is nearest to the median over seeds; the first where there is no ARI."""
     done = rows[rows[keys.STATUS] == keys.OK].sort_values(keys.SEED)
-    if done.empty:
-        return rows.iloc[0]
-    distance = (done[keys.ARI] - done[keys.ARI].median()).abs().round(12)
-    return done.iloc[0 if distance.isna().all() else int(np.nanargmin(distance))]
+    scored = done.dropna(subset=[keys.ARI])
+    if scored.empty:
+        return (rows if done.empty else done).iloc[0]
+    distance = (scored[keys.ARI] - scored[keys.ARI].median()).abs().round(12)
+    return scored.iloc[int(np.argmin(distance))]
 
 
 def _layout(display: Display) -> tuple[bytes | None, np.ndarray, float, tuple[int, int]]:

@@ -82,13 +82,17 @@ def _mode() -> str:
     import wandb
     from wandb.sdk.lib import wbauth
 
-    settings = wandb.setup(wandb.Settings(silent=True)).settings
-    if settings.mode != "online" or "WANDB_MODE" in os.environ:
-        return "offline" if settings.mode == "dryrun" else str(settings.mode)
-    found = wbauth.authenticate_session(
-        host=settings.base_url, source="senca", prompt=False, update_session=False
-    )
-    return "online" if found else "offline"
+    try:
+        settings = _quiet().settings
+        if settings.mode != "online" or "WANDB_MODE" in os.environ:
+            return "offline" if settings.mode == "dryrun" else str(settings.mode)
+        found = wbauth.authenticate_session(
+            host=settings.base_url, source="senca", prompt=False, update_session=False
+        )
+        return "online" if found else "offline"
+    finally:
+        # What W&B remembers of the environment must not outlive this study.
+        wandb.teardown()
 
 
 def _publish(view: StudyView, mode: Literal["online", "offline"]) -> Any:
@@ -96,6 +100,7 @@ def _publish(view: StudyView, mode: Literal["online", "offline"]) -> Any:
     import wandb
 
     description = view.description
+    _quiet()
     try:
         with (
             _staging_in(view.folder),
@@ -120,6 +125,13 @@ def _publish(view: StudyView, mode: Literal["online", "offline"]) -> Any:
         return run
     finally:
         wandb.teardown()
+
+
+def _quiet() -> Any:
+    """W&B's state of this process, told to print nothing."""
+    import wandb
+
+    return wandb.setup(wandb.Settings(silent=True))
 
 
 def _settings() -> Any:

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from study_folder import make_study
+
+from senca_ray import keys
+from senca_ray.errors import ProblemsError, SencaError
+from senca_ray.report.view import is_model, load_study
+
+
+def test_every_missing_file_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(ProblemsError) as caught:
+        load_study(tmp_path)
+    text = str(caught.value)
+    for name in (keys.STUDY_FILE, keys.RESULTS_FILE, keys.REGIONS_FILE, keys.SUMMARY_FILE):
+        assert name in text
+    assert f"senca resume {tmp_path}" in text and f"senca report {tmp_path}" in text
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 0}'])
+def test_a_study_file_that_is_none(finished: Path, tmp_path: Path, content: str) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "study"))
+    (folder / keys.STUDY_FILE).write_text(content)
+    with pytest.raises(SencaError, match=keys.STUDY_FILE):
+        load_study(folder)
+
+
+def test_rows_carry_their_regions(finished: Path) -> None:
+    view = load_study(finished)
+    done = view.results[keys.STATUS] == keys.OK
+    assert view.results.loc[done, keys.REGIONS].map(len).eq(14 * 14).all()
+    assert view.results.loc[~done, keys.REGIONS].isna().all() and (~done).sum() == 3
+
+
+def test_variants_start_with_the_model_in_order_of_its_values(finished: Path) -> None:
+    view = load_study(finished)
+    variants = view.variants(view.results)
+    assert [v[1] for v in variants if is_model(v)] == ["neighbors=4", "neighbors=8", "neighbors=16"]
+    assert [is_model(v) for v in variants] == [True] * 3 + [False] * 4
+
+
+def test_a_lost_shard_costs_its_own_section_only(tmp_path: Path) -> None:
+    folder = make_study(tmp_path)
+    shutil.rmtree(next((tmp_path / "shards").glob("A1-*")))
+    spots = next((tmp_path / "shards").glob("B1-*")) / keys.SPOTS_FILE
+    spots.write_bytes(b"damaged")
+    view = load_study(folder)
+    assert list(view.displays) == ["A2", "C1"] and set(view.unreadable) == {"A1", "B1"}
+    assert "senca prepare" in view.unreadable["A1"]

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from senca_ray import keys
+from senca_ray.report import wandb_publisher
+from senca_ray.report.wandb_publisher import publish
+
+KEY = "d" * 40
+
+
+@pytest.fixture
+def study(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished study of a user who never used W&B."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
+    return Path(shutil.copytree(finished, tmp_path / "a study"))
+
+
+def inspect(folder: Path, *options: str) -> str:
+    command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", *options, str(folder)]
+    # It leaves a log in the folder where it runs.
+    finished = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=60)
+    return finished.stdout
+
+
+def test_without_a_key_the_run_is_kept_and_holds_the_study(study: Path) -> None:
+    outcome = publish(study)
+    assert outcome.mode == "offline" and outcome.reason is None
+    assert outcome.folder is not None and outcome.folder.parent == study / "wandb"
+    assert f"wandb sync '{outcome.folder}'" in str(outcome)
+    run = json.loads(inspect(outcome.folder, "--summary"))
+
+    summary = pd.read_csv(study / keys.SUMMARY_FILE)
+    default = summary[summary["is_default"] & (summary["block"] == "annotated, with image")]
+    found = run["summary"]["annotated-with-image/senca/neighbors=4/mean_ari"]
+    assert found == pytest.approx(default["mean_ari"].iloc[0])
+    assert (run["summary"]["sections"], run["summary"]["failed_fits"]) == (4, 3)
+    assert run["summary"]["summary"]["nrows"] == len(summary)
+    assert len(run["summary"]["maps/A1"]["filenames"]) == 9
+    assert {"sweep/annotated-with-image", "sections"} <= set(run["summary"])
+
+    assert run["config"]["setting"]["neighbors"] == 4
+    assert run["config"]["samples"] == ["A1", "A2", "B1", "C1"]
+    assert str(study.parent) not in json.dumps(run["config"])
+
+
+def test_the_results_travel_as_an_artifact(study: Path) -> None:
+    outcome = publish(study)
+    assert outcome.folder is not None
+    records = [json.loads(line) for line in inspect(outcome.folder).splitlines()]
+    artifacts: list[dict[str, Any]] = [r["artifact"] for r in records if r["type"] == "artifact"]
+    results = next(a for a in artifacts if a["type"] == "results")
+    files = {entry["path"]: Path(entry["local_path"]) for entry in results["manifest"]["contents"]}
+    assert set(files) == {keys.RESULTS_FILE, keys.REGIONS_FILE, keys.SUMMARY_FILE}
+    assert files[keys.RESULTS_FILE].is_relative_to(study), "what waits for upload stays with the study"
+    assert files[keys.RESULTS_FILE].read_bytes() == (study / keys.RESULTS_FILE).read_bytes()
+
+
+def test_an_unreachable_server_costs_seconds_and_nothing_else(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setattr(wandb_publisher, "_INIT_SECONDS", 3.0)
+    started = time.monotonic()
+    outcome = publish(study)
+    assert time.monotonic() - started < 15
+    assert outcome.mode == "offline" and outcome.folder is not None and outcome.folder.is_dir()
+    assert outcome.reason is not None and "cannot be reached" in outcome.reason
+    printed = capfd.readouterr()
+    assert printed.out == printed.err == ""
+    written = [p for p in study.rglob("*") if p.is_file()]
+    assert KEY not in str(outcome) and not any(KEY.encode() in p.read_bytes() for p in written)
+
+
+def test_a_malformed_key_is_told(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    outcome = publish(study)
+    assert outcome.mode == "offline" and outcome.reason is not None and "WANDB_API_KEY" in outcome.reason
+
+
+def test_the_environment_s_mode_wins(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert publish(study).mode == "disabled" and not (study / "wandb").exists()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    outcome = publish(study)
+    assert outcome.mode == "offline" and outcome.reason is None
+
+
+def test_without_wandb_the_study_is_done_all_the_same(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    outcome = publish(study)
+    assert outcome.mode == "failed" and str(outcome).startswith("not published: ")
