@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
-import json
 import os
 import shutil
 from contextlib import AbstractContextManager
@@ -26,8 +24,6 @@ from senca_ray.errors import SencaError
 from senca_ray.methods.run import Protocol
 from senca_ray.study.sweep import Sweep
 from senca_ray.study.trial import Trial, versions
-
-STUDY_SCHEMA = 1
 
 
 class Interrupted(SencaError):
@@ -92,7 +88,7 @@ def prepare_cohort(cohort: Cohort, console: Console, address: str | None = None)
         )
     total, new = len(prepared.shards), len(prepared.new)
     done = f"{new} of {total} sections prepared" if new else f"all {total} sections were prepared before"
-    console.print(f"{done}: {store}")
+    console.print(f"{done}: {store}", markup=False, highlight=False, soft_wrap=True)
     return prepared
 
 
@@ -102,11 +98,13 @@ def run_sweep(sweep: Sweep, cohort: Cohort, out: Path, *, address: str | None = 
     A folder that holds the same study is gone on with. Raises SencaError when it holds another one,
     ProblemsError for everything wrong in the cohort, Interrupted when stopped.
     """
+    from senca_ray.analysis.description import open_study
+
     console = Console()
     with cluster.connected(address):
         prepared = prepare_cohort(cohort, console, address)
         description = _describe(sweep, cohort, prepared.shards)
-        _open_study(out, description)
+        open_study(out, description, versions())
         _finish(out, sweep.trials(prepared.shards), console)
 
 
@@ -115,42 +113,17 @@ def resume(out: Path, *, address: str | None = None) -> None:
 
     Raises SencaError when `out` holds no study or its shards are gone.
     """
+    from senca_ray.analysis.description import read_description
+
     description = read_description(out)
-    setting = Setting(**description["setting"])
-    pair = description["pair"]
-    sweep = Sweep(
-        name=description["name"],
-        title=description["title"],
-        vary=description["vary"],
-        values=tuple(description["values"]),
-        setting=setting,
-        seeds=tuple(description["seeds"]),
-        protocol=Protocol(description["k_policy"], description["clustering"], tuple(pair) if pair else None),
-        controls=tuple(description["controls"]),
-    )
+    sweep = _described(description)
     with cluster.connected(address):
         _finish(out, sweep.trials(description["shards"]), Console())
-
-
-def read_description(out: Path) -> dict[str, Any]:
-    """The study.json of a study folder; raises SencaError when there is none that can be read."""
-    path = out / keys.STUDY_FILE
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SencaError(
-            f"{out}: not a study: {keys.STUDY_FILE} cannot be read ({error}); give the folder that was "
-            "an experiment's --out"
-        ) from None
-    if description.get("schema") != STUDY_SCHEMA:
-        raise SencaError(f"{out}: a study of another version; this one reads version {STUDY_SCHEMA}")
-    return description
 
 
 def _describe(sweep: Sweep, cohort: Cohort, shards: dict[str, str]) -> dict[str, Any]:
     protocol = sweep.protocol
     return {
-        "schema": STUDY_SCHEMA,
         "name": sweep.name,
         "title": sweep.title,
         "vary": sweep.vary,
@@ -169,33 +142,25 @@ def _describe(sweep: Sweep, cohort: Cohort, shards: dict[str, str]) -> dict[str,
     }
 
 
+def _described(description: dict[str, Any]) -> Sweep:
+    """The sweep that `_describe` described."""
+    pair = description["pair"]
+    return Sweep(
+        name=description["name"],
+        title=description["title"],
+        vary=description["vary"],
+        values=tuple(description["values"]),
+        setting=Setting(**description["setting"]),
+        seeds=tuple(description["seeds"]),
+        protocol=Protocol(description["k_policy"], description["clustering"], tuple(pair) if pair else None),
+        controls=tuple(description["controls"]),
+    )
+
+
 def _simulated(shards: dict[str, str]) -> bool:
     from senca_ray.data.shards import read_meta
 
     return any(read_meta(uri)["label_source"] == keys.SIMULATED for uri in shards.values())
-
-
-def _open_study(out: Path, description: dict[str, Any]) -> None:
-    if (out / keys.STUDY_FILE).exists():
-        known = read_description(out)
-        changed = [name for name, value in description.items() if known.get(name) != value]
-        if changed:
-            raise SencaError(
-                f"{out}: holds another study (it differs in {', '.join(changed)}); choose another --out, "
-                "or repeat the command with its settings to go on with it"
-            )
-        return
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise SencaError(f"{out}: not empty and not a study; choose another --out")
-        created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        text = json.dumps(description | {"versions": versions(), "created": created}, indent=2)
-        partial = out / f".{keys.STUDY_FILE}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(out / keys.STUDY_FILE)
-    except OSError as error:
-        raise SencaError(f"{out}: cannot be written ({error.strerror}); choose another --out") from None
 
 
 def _finish(out: Path, trials: list[Trial], console: Console) -> None:
@@ -225,6 +190,7 @@ def _finish(out: Path, trials: list[Trial], console: Console) -> None:
 def publish(out: Path, console: Console) -> None:
     """Statistics, terminal table, HTML page and W&B run of the results in `out`."""
     from senca_ray.analysis import tables
+    from senca_ray.analysis.description import read_description
     from senca_ray.analysis.results import read_results
     from senca_ray.report.html import write_report
     from senca_ray.report.wandb_publisher import publish as publish_wandb
@@ -240,12 +206,10 @@ def publish(out: Path, console: Console) -> None:
         console.print(table)
     with console.status("drawing the report"):
         page = write_report(out)
-    outcome: Any = None
     with console.status("publishing to W&B"):
         outcome = publish_wandb(out)
-    console.print(f"results  {out / keys.RESULTS_FILE}")
-    console.print(f"report   {page}")
-    console.print(f"W&B      {outcome}")
+    for name, where in (("results", out / keys.RESULTS_FILE), ("report", page), ("W&B", outcome)):
+        console.print(f"{name:<8} {where}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _progress(console: Console) -> AbstractContextManager[Any]:

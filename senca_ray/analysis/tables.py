@@ -100,7 +100,7 @@ def _correct(family: list[dict[str, Any]]) -> None:
     n_tests = sum(not math.isnan(row["wilcoxon_p"]) for row in family)
     for row in family:
         if row["n_paired"]:
-            texts = (row["remark"], remark(row["n_paired"], n_tests))
+            texts = (*row["remark"].split("; "), remark(row["n_paired"], n_tests))
             row["remark"] = "; ".join(dict.fromkeys(filter(None, texts)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ import pandas as pd
 import pyarrow as pa
 
 from senca_ray import keys
+from senca_ray.analysis.description import read_description
 from senca_ray.analysis.results import read_regions, read_results
 from senca_ray.analysis.tables import sample_table
 from senca_ray.data.shards import Display, read_display
 from senca_ray.errors import Problem, ProblemsError, SencaError
 from senca_ray.methods import METHODS, MODEL
 
-_SCHEMA = 1
 _MADE_BY = {
     keys.STUDY_FILE: "give the folder that was an experiment's --out",
     keys.RESULTS_FILE: "finish the study with `senca resume {}`",
@@ -93,7 +92,7 @@ def load_study(study_dir: Path) -> StudyView:
     ]
     if missing:
         raise ProblemsError(missing, "the study folder")
-    description = _read_description(folder)
+    description = read_description(folder)
     results = read_results(folder)
     displays, unreadable = _read_displays(description["shards"])
     return StudyView(
@@ -105,17 +104,6 @@ def load_study(study_dir: Path) -> StudyView:
         displays=displays,
         unreadable=unreadable,
     )
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / keys.STUDY_FILE
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SencaError(f"{path}: cannot be read ({error}); {_MADE_BY[keys.STUDY_FILE]}") from None
-    if not isinstance(description, dict) or description.get("schema") != _SCHEMA:
-        raise SencaError(f"{path}: a study of another version; this one reads version {_SCHEMA}")
-    return description
 
 
 def _read_summary(folder: Path) -> pd.DataFrame:

@@ -1,0 +1,60 @@
+"""study.json: what a study is, written once when it starts."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+from senca_ray import keys
+from senca_ray.analysis.results import write_whole
+from senca_ray.errors import SencaError
+
+SCHEMA_VERSION = 1
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read a study's description; raises SencaError when there is none or it is of another version."""
+    path = folder / keys.STUDY_FILE
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SencaError(
+            f"{folder}: not a study: {keys.STUDY_FILE} cannot be read ({error}); give the folder that was "
+            "an experiment's --out"
+        ) from None
+    if not isinstance(description, dict) or description.get("schema") != SCHEMA_VERSION:
+        raise SencaError(f"{path}: a study of another version; this one reads version {SCHEMA_VERSION}")
+    return description
+
+
+def open_study(folder: Path, description: dict[str, Any], versions: dict[str, str]) -> None:
+    """Make the study's folder, or check that it holds this very study.
+
+    Raises SencaError where it holds another study or something else, or cannot be written.
+    """
+    if (folder / keys.STUDY_FILE).exists():
+        known = read_description(folder)
+        changed = [name for name, value in description.items() if known.get(name) != value]
+        if changed:
+            raise SencaError(
+                f"{folder}: holds another study (it differs in {', '.join(changed)}); choose another --out, "
+                "or repeat the command with its settings to go on with it"
+            )
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir())
+    except OSError as error:
+        raise SencaError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+    if occupied:
+        raise SencaError(f"{folder}: not empty and not a study; choose another --out")
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    content = {"schema": SCHEMA_VERSION, **description, "versions": versions, "created": created}
+    text = json.dumps(content, indent=2)
+
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding="utf-8")
+
+    write_whole(folder / keys.STUDY_FILE, write)
