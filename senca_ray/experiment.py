@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from senca_ray import cluster, keys
 from senca_ray.config import PrepareConfig, Setting
-from senca_ray.data.prepare import Prepared, prepare
+from senca_ray.data.prepare import Prepared, find_sections, prepare
 from senca_ray.errors import SencaError
 from senca_ray.methods.run import Protocol
 from senca_ray.study.sweep import Sweep
@@ -98,9 +98,12 @@ def run_sweep(sweep: Sweep, cohort: Cohort, out: Path, *, address: str | None = 
     A folder that holds the same study is gone on with. Raises SencaError when it holds another one,
     ProblemsError for everything wrong in the cohort, Interrupted when stopped.
     """
-    from senca_ray.analysis.description import open_study
+    from senca_ray.analysis.description import check_vacant, open_study
 
     console = Console()
+    check_vacant(out)
+    if cohort.data and sweep.protocol.k_policy == "labels":
+        _check_labels(cohort.data, cohort)
     with cluster.connected(address):
         prepared = prepare_cohort(cohort, console, address)
         description = _describe(sweep, cohort, prepared.shards)
@@ -119,6 +122,19 @@ def resume(out: Path, *, address: str | None = None) -> None:
     sweep = _described(description)
     with cluster.connected(address):
         _finish(out, sweep.trials(description["shards"]), Console())
+
+
+def _check_labels(data: Path, cohort: Cohort) -> None:
+    """Refuse sections without labels before anything is paid for them."""
+    _, sections = find_sections(data, cohort.format, cohort.samples)
+    labelled = [s.sample for s in sections if s.label_source != keys.UNLABELLED]
+    if len(labelled) < len(sections):
+        without = ", ".join(s.sample for s in sections if s.sample not in labelled)
+        choice = " ".join(f"--sample {name}" for name in labelled)
+        raise SencaError(
+            f"{len(sections) - len(labelled)} of {len(sections)} sections have no labels ({without}) and k "
+            f"policy 'labels' needs them; choose --k auto, --k fixed:N, or the sections that have: {choice}"
+        )
 
 
 def _describe(sweep: Sweep, cohort: Cohort, shards: dict[str, str]) -> dict[str, Any]:

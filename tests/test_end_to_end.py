@@ -17,7 +17,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from data.her2st_folder import append, counts_file, edit, spot_file, write_section
+from her2st_folder import append, counts_file, edit, label_file, spot_file, write_section
 
 from senca_ray import keys
 
@@ -292,6 +292,26 @@ def test_what_a_user_can_fix_is_told_in_words_with_exit_code_2(
     assert "Traceback" not in refused.stderr
     assert not names["OUT"].exists() or not [p for p in names["OUT"].iterdir() if p.name.startswith(".")]
     assert (names["FULL"] / "thesis.docx").read_text() == "mine"
+
+
+def test_a_cohort_without_labels(world: World, tmp_path: Path) -> None:
+    """Refused under the policy 'labels' before anything is prepared; run to the end under another."""
+    cohort = broken_free_cohort(tmp_path / "cohort")
+    label_file(cohort, "B1").unlink()
+    store = ("--shards", str(tmp_path / "shards"), "--encoder", "random", "--set", "patch_pixels=32")
+    options = ("--data", str(cohort), *store, "--set", "hvgs=30", "--seeds", "2", "--values", "4,8")
+    refused = world.sweep(*options, "--out", str(tmp_path / "study"))
+    assert refused.returncode == 2
+    assert "1 of 2 sections have no labels (B1)" in refused.stderr and "--sample A1" in refused.stderr
+    assert not (tmp_path / "shards").exists()
+
+    label_file(cohort, "A1").unlink()
+    ran = world.sweep(*options, "--k", "fixed:3", "--out", str(tmp_path / "study"))
+    assert ran.returncode == 0, ran.stderr
+    results = results_of(tmp_path / "study")
+    assert (results[keys.STATUS] == keys.OK).all() and results[keys.ARI].isna().all()
+    assert results[keys.SILHOUETTE].notna().all() and set(results[keys.K]) == {3}
+    assert (tmp_path / "study" / keys.REPORT_FILE).exists()
 
 
 def test_every_command_of_the_readme_runs(world: World, study: tuple[Path, str], tmp_path: Path) -> None:

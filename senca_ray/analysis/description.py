@@ -29,6 +29,17 @@ def read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
+def check_vacant(folder: Path) -> None:
+    """Make the folder of a study to come; raises SencaError where it cannot be one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        occupied = any(folder.iterdir()) and not (folder / keys.STUDY_FILE).exists()
+    except OSError as error:
+        raise SencaError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+    if occupied:
+        raise SencaError(f"{folder}: not empty and not a study; choose another --out")
+
+
 def open_study(folder: Path, description: dict[str, Any], versions: dict[str, str]) -> None:
     """Make the study's folder, or check that it holds this very study.
 
@@ -43,13 +54,7 @@ def open_study(folder: Path, description: dict[str, Any], versions: dict[str, st
                 "or repeat the command with its settings to go on with it"
             )
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
-    except OSError as error:
-        raise SencaError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
-    if occupied:
-        raise SencaError(f"{folder}: not empty and not a study; choose another --out")
+    check_vacant(folder)
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     content = {"schema": SCHEMA_VERSION, **description, "versions": versions, "created": created}
     text = json.dumps(content, indent=2)

@@ -91,11 +91,5 @@ class Sweep:
                     message = f"{asked} asked for, the shard holds {meta[held]}; ask for fewer or "
                     message += fix[field].format(asked)
                     problems.append(Problem(sample, field, message))
-        if self.protocol.k_policy == "labels":
-            for sample, meta in metas.items():
-                if meta["label_source"] == keys.UNLABELLED:
-                    problems.append(
-                        Problem(sample, "k", "'labels' found, but no labels; use fixed:N or auto")
-                    )
         if problems:
             raise ProblemsError(problems, f"{len(metas)} samples")

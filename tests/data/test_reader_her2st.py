@@ -185,15 +185,24 @@ def test_spots_without_label_are_undetermined(cohort: Path) -> None:
     )
 
 
-def test_spots_missing_in_the_spot_file_need_it_only_for_an_image(cohort: Path) -> None:
+def test_spots_missing_in_the_spot_file_have_no_place_in_an_image(cohort: Path) -> None:
     for sample in ("A1", "B4"):
         edit(spot_file(cohort, sample), "2\t2\t2.1\t1.9\t20.5\t20.5\t1\n", "")
-    section = read_one(cohort, "B4")
-    assert len(section.spots) == 6
-    assert section.notes == ("1 spot not in the spot file: positions are taken from the names",)
+    without_image, with_image = read_one(cohort, "B4"), read_one(cohort, "A1")
+    assert len(without_image.spots) == 6
+    assert without_image.notes == ("1 spot not in the spot file: positions are taken from the names",)
+    assert len(with_image.spots) == 5 and "2x2" not in with_image.spots
+    assert with_image.pixel_xy is not None and len(with_image.pixel_xy) == 5
+    assert "1 spot left out: not in the spot file, so without a pixel position" in with_image.notes
+
+
+def test_the_spot_file_of_another_section_is_told(cohort: Path) -> None:
+    path = spot_file(cohort, "A1")
+    lines = read_text(path).splitlines(keepends=True)
+    write_text(path, "".join(lines[:3]))
     (problem,) = problems_of(cohort)
     assert problem.sample == "A1"
-    assert "no row for 1 spot of the counts: '2x2'" in problem.message
+    assert "no row for 4 of 6 spots of the counts" in problem.message
 
 
 def test_deselected_spots_are_left_out(cohort: Path) -> None:

@@ -85,17 +85,24 @@ def _match_spots(findings: Findings, spots: tuple[str, ...], table: pd.DataFrame
     files = findings.files
     if table is None or files.spots is None:
         return np.arange(len(spots))
-    without_row = [spot for spot in spots if spot not in table.index]
-    if without_row and files.image is not None:
-        message = f"no row for {quantity(len(without_row), 'spot')} of the counts: {quote_some(without_row)}"
-        findings.problem(files.spots, f"{message}; expected pixel coordinates for every spot; add the rows")
-    else:
+    without_row = {spot for spot in spots if spot not in table.index}
+    if files.image is None:
         findings.note(len(without_row), "spot", "not in the spot file: positions are taken from the names")
+        without_row = set()
+    elif 2 * len(without_row) > len(spots):
+        findings.problem(
+            files.spots,
+            f"no row for {len(without_row)} of {quantity(len(spots), 'spot')} of the counts: "
+            f"{quote_some(sorted(without_row))}; expected their pixel positions; probably the spot file of "
+            "another section",
+        )
+    else:
+        findings.note(len(without_row), "spot", "left out: not in the spot file, so without a pixel position")
     without_counts = table.index.difference(list(spots))
     findings.note(len(without_counts), "row", "of the spot file left out: no counts for the spot")
-    deselected = set(table.index[table["selected"] == 0])
-    kept = np.array([i for i, spot in enumerate(spots) if spot not in deselected], dtype=np.int64)
-    findings.note(len(spots) - len(kept), "spot", "left out: 'selected' is 0 in the spot file")
+    deselected = set(spots) & set(table.index[table["selected"] == 0])
+    findings.note(len(deselected), "spot", "left out: 'selected' is 0 in the spot file")
+    kept = np.array([i for i, s in enumerate(spots) if s not in deselected | without_row], dtype=np.int64)
     if not len(kept):
         findings.problem(files.spots, "selected is 0 for every spot with counts; expected 1 for those to use")
     return kept
