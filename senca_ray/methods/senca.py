@@ -29,19 +29,11 @@ class Senca:
         return Embedding(trained.embedding, trained.losses)
 
 
-class Untrained:
+class Untrained(Senca):
     """The network of SENCA-st as initialised: what architecture and preprocessing give by themselves."""
 
     name = "untrained"
     title = "the same network before training"
-    clustering: str | None = None
-    needs_image = False
-    seeded = True
-    follows_setting = True
-
-    def genes_needed(self, setting: Setting) -> int:
-        """The setting's HVGs."""
-        return setting.hvgs
 
     def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
         """Return the shared embedding S at initialisation, (N, bottleneck)."""
