@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from toys import toy_section
+from toys import toy_content, toy_section
 
-from senca_ray.config import PrepareConfig
-from senca_ray.data.prepare import Recipe, expression_content
 from senca_ray.data.shards import write_shard
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +32,4 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture
 def toy_shard(tmp_path: Path) -> str:
     """A shard of 48 spots without image."""
-    content = expression_content(
-        toy_section(tmp_path / "raw"), Recipe("her2st", PrepareConfig(), None, str(tmp_path))
-    )
-    return str(write_shard(tmp_path / "shards", content))
+    return str(write_shard(tmp_path / "shards", toy_content(toy_section(tmp_path / "raw"))))

@@ -8,9 +8,12 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from senca_ray import keys
+from senca_ray.config import PrepareConfig
 from senca_ray.data.graph import nearest_neighbors
+from senca_ray.data.prepare import Recipe, expression_content, fingerprint
 from senca_ray.data.sample import Sample
 from senca_ray.data.section import RawSection, SectionFiles
+from senca_ray.data.shards import ShardContent
 
 
 def grid(columns: int, rows: int) -> np.ndarray:
@@ -44,6 +47,12 @@ def toy_section(
         xy=xy,
         labels=tuple(labels.tolist()),
     )
+
+
+def toy_content(section: RawSection, **config: int) -> ShardContent:
+    """What `prepare` would write of a section without image."""
+    recipe = Recipe("her2st", PrepareConfig(**config), None, "unused")
+    return expression_content(section, recipe, fingerprint(section.files, recipe))
 
 
 def toy_sample(

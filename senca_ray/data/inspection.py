@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,17 @@ def _inspect_shards(folders: list[Path]) -> _Findings:
         encoder = meta["encoder"].split(" (")[0]
         table.add_row(*(str(meta[c]) for c in cells), encoder, f"{size:.1f}")
         notes += [f"{meta['sample']}: {note}" for note in meta["notes"]]
-        for name in shards.damaged_files(folder):
+        for name in [*shards.damaged_files(folder), *_changed(folder)]:
             message = (
                 "missing or changed since it was written; delete the shard and run `senca prepare` again"
             )
             problems.append(Problem(meta["sample"], f"{folder.name}/{name}", message))
     return table, notes, problems
+
+
+def _changed(folder: Path) -> list[str]:
+    """The shard's description, where it is not the one that the store's manifest knows."""
+    manifest = folder.parent / keys.MANIFEST_FILE
+    known = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    path = folder / keys.SHARD_FILE
+    return [path.name] if known.get(folder.name, shards.sha256(path)) != shards.sha256(path) else []

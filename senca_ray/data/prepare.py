@@ -93,17 +93,30 @@ def prepare(
     """
     config = config or PrepareConfig()
     name, sections = find_sections(data, format, samples)
+    if weights is not None and not weights.is_file():
+        raise SencaError(
+            f"{weights}: no such file; --encoder-weights is a state dict of a torchvision ResNet"
+        )
     recipe = Recipe(name, config, str(weights.resolve()) if weights else None, str(store.resolve()))
-    folders = {s.sample: store / shards.shard_name(s.sample, fingerprint(s, recipe)) for s in sections}
+    prints = {s.sample: fingerprint(s, recipe) for s in sections}
+    folders = {s: store / shards.shard_name(s, print_) for s, print_ in prints.items()}
     missing = [s for s in sections if not folders[s.sample].exists()]
     progress("", len(sections) - len(missing), len(sections))
+    problems: list[Problem] = []
     if missing:
         _check_store(store)
         if any(s.image for s in missing):
             _check_encoder(recipe)
         with cluster.connected(address):
-            _run(missing, recipe, len(sections), progress)
-    _write_manifest(store, folders.values())
+            todo = [(s, prints[s.sample]) for s in missing]
+            problems = _run(
+                todo, recipe, lambda s, n: progress(s, len(sections) - len(missing) + n, len(sections))
+            )
+    _write_manifest(store, [f for f in folders.values() if f.exists()])
+    if problems:
+        good = sum(f.exists() for f in folders.values())
+        scope = f"{len(sections)} sections ({good} without problems are prepared and kept)"
+        raise ProblemsError(sorted(problems, key=lambda p: (p.sample, p.place)), scope)
     return Prepared({s: str(f.resolve()) for s, f in folders.items()}, tuple(s.sample for s in missing))
 
 
@@ -138,7 +151,10 @@ def _check_encoder(recipe: Recipe) -> None:
     load_encoder(recipe.config.encoder, Path(recipe.weights) if recipe.weights else None)
 
 
-def _run(sections: list[SectionFiles], recipe: Recipe, total: int, progress: Progress) -> None:
+def _run(
+    todo: list[tuple[SectionFiles, str]], recipe: Recipe, progress: Callable[[str, int], None]
+) -> list[Problem]:
+    """Prepare sections, each with its fingerprint, on the connected cluster; returns their problems."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext
 
@@ -147,42 +163,37 @@ def _run(sections: list[SectionFiles], recipe: Recipe, total: int, progress: Pro
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     gpus = cluster.gpus()
-    rows = ray.data.from_items(list(range(len(sections))), override_num_blocks=len(sections))
-    read = rows.map(functools.partial(_read, sections=sections, recipe=recipe))
+    rows = ray.data.from_items(list(range(len(todo))), override_num_blocks=len(todo))
+    read = rows.map(functools.partial(_read, todo=todo, recipe=recipe))
     if gpus:
         results = read.map(
             _GpuStage,  # type: ignore[arg-type]  # Ray makes the actor from the class
             fn_constructor_kwargs={"recipe": recipe},
-            compute=ActorPoolStrategy(size=min(gpus, len(sections))),
+            compute=ActorPoolStrategy(size=min(gpus, len(todo))),
             num_gpus=1,
         )
     else:
         results = read.map(functools.partial(_encode_and_write, recipe=recipe))
     problems: list[Problem] = []
-    done = total - len(sections)
-    for result in results.iter_rows():
+    for done, result in enumerate(results.iter_rows(), start=1):
         problems += [Problem(*p) for p in json.loads(result["problems"])]
-        done += 1
-        progress(result["sample"], done, total)
-    if problems:
-        good = len(sections) - len({p.sample for p in problems})
-        scope = f"{total} sections ({good + total - len(sections)} without problems are prepared and kept)"
-        raise ProblemsError(sorted(problems, key=lambda p: (p.sample, p.place)), scope)
+        progress(result["sample"], done)
+    return problems
 
 
-def _read(row: dict[str, Any], sections: list[SectionFiles], recipe: Recipe) -> dict[str, Any]:
+def _read(row: dict[str, Any], todo: list[tuple[SectionFiles, str]], recipe: Recipe) -> dict[str, Any]:
     """Stage 1: read and check a section, order its genes and neighbours."""
-    files = sections[row["item"]]
+    files, print_ = todo[row["item"]]
     try:
         section = readers.reader(recipe.format).read(files, recipe.config.max_image_pixels)
-        content: shards.ShardContent | None = expression_content(section, recipe)
+        content: shards.ShardContent | None = expression_content(section, recipe, print_)
         problems: list[Problem] = []
     except ProblemsError as error:
         content, problems = None, list(error.problems)
     return {"files": files, "content": content, "problems": _to_json(problems)}
 
 
-def expression_content(section: RawSection, recipe: Recipe) -> shards.ShardContent:
+def expression_content(section: RawSection, recipe: Recipe, fingerprint: str) -> shards.ShardContent:
     """Everything of a shard but what comes from the image; raises ProblemsError."""
     from senca_ray.data.graph import nearest_neighbors
     from senca_ray.data.preprocess import order_genes
@@ -201,7 +212,7 @@ def expression_content(section: RawSection, recipe: Recipe) -> shards.ShardConte
         "label_source": files.label_source,
         "modality": section.modality,
         "encoder": "none",
-        "fingerprint": fingerprint(files, recipe),
+        "fingerprint": fingerprint,
         "format": recipe.format,
         "config": dataclasses.asdict(config),
         "raw_genes": len(section.genes),

@@ -4,22 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toys import toy_section
+from toys import toy_content, toy_section
 
 from senca_ray import keys
-from senca_ray.config import PrepareConfig
 from senca_ray.data import shards
-from senca_ray.data.prepare import Recipe, expression_content
 from senca_ray.data.shards import damaged_files, read_display, read_meta, read_sample, write_shard
 from senca_ray.errors import SencaError
 
 
-def recipe(store: Path, **changes: int) -> Recipe:
-    return Recipe("her2st", PrepareConfig(**changes), None, str(store))
-
-
 def write(folder: Path, store: Path, **changes: int) -> Path:
-    return write_shard(store, expression_content(toy_section(folder), recipe(store, **changes)))
+    return write_shard(store, toy_content(toy_section(folder), **changes))
 
 
 def test_a_shard_written_twice_is_identical(tmp_path: Path) -> None:
@@ -33,7 +27,7 @@ def test_a_shard_written_twice_is_identical(tmp_path: Path) -> None:
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     section = toy_section(tmp_path)
-    content = expression_content(section, recipe(tmp_path / "s"))
+    content = toy_content(section)
     sample = read_sample(str(write_shard(tmp_path / "s", content)), genes=10_000)
     np.testing.assert_array_equal(sample.counts.toarray(), content.counts.toarray())
     np.testing.assert_array_equal(sample.xy, section.xy)
@@ -51,13 +45,9 @@ def test_a_prefix_equals_preparing_for_just_that(
 ) -> None:
     """Genes and neighbours of a full shard, cut, are those of a shard that never held more."""
     section = toy_section(tmp_path / f"raw{seed}", seed=seed)
-    full = read_sample(
-        str(write_shard(tmp_path / "s", expression_content(section, recipe(tmp_path / "s")))), 10_000
-    )
+    full = read_sample(str(write_shard(tmp_path / "s", toy_content(section))), 10_000)
     part = read_sample(
-        str(
-            write_shard(tmp_path / "s", expression_content(section, recipe(tmp_path / "s", max_neighbors=10)))
-        ),
+        str(write_shard(tmp_path / "s", toy_content(section, max_neighbors=10))),
         genes,
     )
     held = min(genes, len(full.genes))
@@ -69,7 +59,7 @@ def test_a_prefix_equals_preparing_for_just_that(
 
 def test_a_prefix_reads_few_row_groups(tmp_path: Path) -> None:
     section = toy_section(tmp_path, genes=700)
-    shard = write_shard(tmp_path / "s", expression_content(section, recipe(tmp_path / "s")))
+    shard = write_shard(tmp_path / "s", toy_content(section))
     sample = read_sample(str(shard), 300)
     assert len(sample.genes) == 300 == sample.counts.shape[1]
     with pytest.raises(SencaError, match="500 HVGs asked for, 300 genes"):

@@ -1,0 +1,99 @@
+"""`prepare` through a real local Ray Data, on tiny sections."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from her2st_folder import append, counts_file, edit, write_section
+
+from senca_ray import keys
+from senca_ray.config import PrepareConfig
+from senca_ray.data.inspection import inspect
+from senca_ray.data.prepare import Recipe, find_sections, fingerprint, prepare
+from senca_ray.data.shards import read_meta, read_sample, sha256
+from senca_ray.errors import ProblemsError, SencaError
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+CONFIG = PrepareConfig(encoder="random", patch_pixels=32)
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    spots = [(x, y) for y in range(5) for x in range(6)]
+    labels = ["invasive cancer" if x < 3 else "connective tissue" for x, _ in spots]
+    for sample, image in (("A1", True), ("B1", False)):
+        genes = [f"G{i}" for i in range(40)]
+        write_section(tmp_path / "raw", sample, spots, rng.poisson(3, (30, 40)), labels, genes, image=image)
+    return tmp_path / "raw"
+
+
+def test_prepared_once_and_a_second_call_does_nothing(cohort: Path, tmp_path: Path) -> None:
+    said: list[tuple[str, int, int]] = []
+    first = prepare(cohort, tmp_path / "s", config=CONFIG, progress=lambda *x: said.append(x))
+    assert sorted(first.new) == ["A1", "B1"] and said[0] == ("", 0, 2) and said[-1][1:] == (2, 2)
+    written = {p: p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*")}
+    second = prepare(cohort, tmp_path / "s", config=CONFIG)
+    assert second.new == () and second.shards == first.shards
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "s").rglob("*")} == written
+
+    with_image, without = (read_sample(first.shards[s], 40) for s in ("A1", "B1"))
+    assert with_image.image_features is not None and with_image.image_features.shape == (30, 512)
+    assert without.image_features is None and without.encoder == "none"
+    assert "random" in with_image.encoder
+    manifest = json.loads((tmp_path / "s" / keys.MANIFEST_FILE).read_text())
+    assert manifest == {Path(f).name: sha256(Path(f) / keys.SHARD_FILE) for f in first.shards.values()}
+
+
+def test_a_changed_file_makes_a_new_shard_of_its_section_only(cohort: Path, tmp_path: Path) -> None:
+    before = prepare(cohort, tmp_path / "s", config=CONFIG).shards
+    append(counts_file(cohort, "B1"), row(9, 9))
+    after = prepare(cohort, tmp_path / "s", config=CONFIG)
+    assert after.new == ("B1",)
+    assert after.shards["A1"] == before["A1"] and after.shards["B1"] != before["B1"]
+    assert read_meta(after.shards["B1"])["spots"] == 31
+
+
+def row(x: int, y: int) -> str:
+    return "\t".join([f"{x}x{y}", *["1"] * 40])
+
+
+def test_the_fingerprint_knows_the_config_and_the_weights(cohort: Path, tmp_path: Path) -> None:
+    _, (section, _) = find_sections(cohort, None)
+    weights = tmp_path / "weights"
+    prints = set()
+    for config in (CONFIG, PrepareConfig(encoder="random", patch_radius=0.5)):
+        prints.add(fingerprint(section, Recipe("her2st", config, None, "a")))
+        assert fingerprint(section, Recipe("her2st", config, None, "b")) in prints  # the store is no matter
+        for content in ("one", "two"):
+            weights.write_text(content)
+            prints.add(fingerprint(section, Recipe("her2st", config, str(weights), "a")))
+    assert len(prints) == 6
+
+
+def test_a_bad_section_leaves_no_shard_and_the_others_are_kept(cohort: Path, tmp_path: Path) -> None:
+    edit(counts_file(cohort, "A1"), "0x0\t", "0x0\t-")
+    with pytest.raises(
+        ProblemsError, match=r"1 problem in 2 sections \(1 without problems are prepared and kept\)"
+    ):
+        prepare(cohort, tmp_path / "s", config=CONFIG)
+    folders = [p for p in (tmp_path / "s").iterdir() if p.is_dir()]
+    assert [p.name.split("-")[0] for p in folders] == ["B1"]
+    assert list(json.loads((tmp_path / "s" / keys.MANIFEST_FILE).read_text())) == [folders[0].name]
+
+
+def test_inspect_tells_a_changed_shard(cohort: Path, tmp_path: Path) -> None:
+    shards = prepare(cohort, tmp_path / "s", config=CONFIG).shards
+    assert inspect(tmp_path / "s")[2] == []
+    (Path(shards["A1"]) / keys.SPOTS_FILE).unlink()
+    path = Path(shards["B1"]) / keys.SHARD_FILE
+    path.write_text(path.read_text().replace('"B1"', '"B2"'))
+    found = {(p.sample, p.place.split("/")[1]) for p in inspect(tmp_path / "s")[2]}
+    assert found == {("A1", keys.SPOTS_FILE), ("B2", keys.SHARD_FILE)}
+
+
+def test_weights_that_are_not_there(cohort: Path, tmp_path: Path) -> None:
+    with pytest.raises(SencaError, match="no such file; --encoder-weights"):
+        prepare(cohort, tmp_path / "s", config=CONFIG, weights=tmp_path / "nothing")
