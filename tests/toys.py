@@ -10,10 +10,10 @@ from scipy.sparse import csr_matrix
 from senca_ray import keys
 from senca_ray.config import PrepareConfig
 from senca_ray.data.graph import nearest_neighbors
-from senca_ray.data.prepare import Recipe, expression_content, fingerprint
 from senca_ray.data.sample import Sample
 from senca_ray.data.section import RawSection, SectionFiles
 from senca_ray.data.shards import ShardContent
+from senca_ray.data.stages import Recipe, expression_content, fingerprint
 
 
 def grid(columns: int, rows: int) -> np.ndarray:

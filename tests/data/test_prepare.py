@@ -10,8 +10,9 @@ from her2st_folder import append, counts_file, edit, write_section
 from senca_ray import keys
 from senca_ray.config import PrepareConfig
 from senca_ray.data.inspection import inspect
-from senca_ray.data.prepare import Recipe, find_sections, fingerprint, prepare
+from senca_ray.data.prepare import find_sections, prepare
 from senca_ray.data.shards import read_meta, read_sample, sha256
+from senca_ray.data.stages import Recipe, fingerprint
 from senca_ray.errors import ProblemsError, SencaError
 
 pytestmark = pytest.mark.usefixtures("local_ray")

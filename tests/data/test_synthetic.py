@@ -28,13 +28,13 @@ from senca_ray.data.graph import nearest_neighbors
 from senca_ray.data.patches import crop_patches, spot_distance_pixels
 from senca_ray.data.preprocess import normalised_dispersion
 from senca_ray.data.readers.her2st import Her2stReader
-from senca_ray.data.synthetic import (
+from senca_ray.data.synthetic import simulate_cohort
+from senca_ray.data.synthetic_section import (
     ALIKE_IN_EXPRESSION,
     ALIKE_IN_HISTOLOGY,
     REGIONS,
     SPOT_PIXELS,
     SimulatedSection,
-    simulate_cohort,
     simulate_section,
 )
 from senca_ray.errors import SencaError

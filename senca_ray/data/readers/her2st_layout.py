@@ -52,8 +52,6 @@ def find_sections(root: Path) -> list[SectionFiles]:
         raise ProblemsError([Problem("-", str(root), message)], "1 folder")
     problems: list[Problem] = []
     report = partial(_add, problems, base)
-    if not base.resolve().is_relative_to(root.resolve()):
-        report("-", base, f"a link that leaves {root}; name the folder it leads to")
     counts = _list_files(base, COUNTS, COUNTS_SUFFIXES, report)
     spots = _list_files(base, SPOTS, (SPOTS_SUFFIX,), report)
     labels = _list_files(base, LABELS, (LABELS_SUFFIX,), report)
@@ -101,7 +99,7 @@ def _cohort_label_source(base: Path, report: _Report) -> str | None:
     """What cohort.yaml says of all labels; None without that file."""
     path = base / COHORT_FILE
     allowed = (keys.ANNOTATED, keys.TRANSFERRED, keys.SIMULATED)
-    if not (path.exists() or path.is_symlink()) or not _usable(base, "-", path, report):
+    if not (path.exists() or path.is_symlink()) or not _usable("-", path, report):
         return None
     try:
         content = read_yaml(path)
@@ -120,17 +118,12 @@ def _cohort_label_source(base: Path, report: _Report) -> str | None:
     return str(content["labels"])
 
 
-def _usable(base: Path, sample: str, path: Path, report: _Report) -> bool:
-    """Whether `path` is a file inside the cohort folder; reports it when not."""
-    if not path.is_file():
-        report(sample, path, "not a file; expected a file; remove it, or repair the link")
-        return False
-    if not path.resolve().is_relative_to(base.resolve()):
-        report(
-            sample, path, "a link that leaves the cohort folder; expected files inside it; copy the file here"
-        )
-        return False
-    return True
+def _usable(sample: str, path: Path, report: _Report) -> bool:
+    """Whether `path` is a file, or a link to one; reports it when not."""
+    if path.is_file():
+        return True
+    report(sample, path, "not a file; expected a file; remove it, or repair the link")
+    return False
 
 
 def _list_files(base: Path, folder: str, suffixes: tuple[str, ...], report: _Report) -> dict[str, Path]:
@@ -138,15 +131,15 @@ def _list_files(base: Path, folder: str, suffixes: tuple[str, ...], report: _Rep
     files: dict[str, Path] = {}
     for path in sorted((base / folder).glob("*")):
         suffix = next((s for s in suffixes if path.name.endswith(s)), None)
-        if suffix is None:
-            continue
+        if suffix is None or path.name.startswith("."):
+            continue  # Other files, and the hidden ones that file managers leave.
         sample = path.name.removesuffix(suffix)
         if not _SAMPLE.fullmatch(sample):
             message = (
                 f"sample id {sample!r:.80}; expected letters, digits, '-', '_', '.', not starting with a dot"
             )
             report("-", path, f"{message}; rename or remove the file")
-        elif _usable(base, sample, path, report):
+        elif _usable(sample, path, report):
             if sample in files:
                 report(sample, path, f"{files[sample].name} is there too; expected one file; remove one")
             files.setdefault(sample, path)
@@ -168,7 +161,7 @@ def _list_images(base: Path, report: _Report) -> dict[str, Path]:
             report(
                 sample, path, f"image in an unexpected folder; expected it in {expected}; move or remove it"
             )
-        elif _usable(base, sample, path, report):
+        elif _usable(sample, path, report):
             images.setdefault(sample, []).append(path)
     for section in sorted(folder.glob("*/*")):
         if section.name not in images and section.is_dir():
