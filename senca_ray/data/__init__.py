@@ -1,0 +1,1 @@
+"""From raw sections to shards, and from shards to samples."""
