@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from senca_ray.errors import SencaError
 
 # Read by Ray when it is imported or started. A variable that the user has set keeps its value.
 _ENVIRONMENT = {
@@ -20,31 +24,57 @@ _ENVIRONMENT = {
 }
 
 
+_TOKEN = Path("~/.ray/auth_token")
+"""Where Ray keeps the token of clusters that it starts."""
+
+
 @contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
     """Use the cluster at `address` (or RAY_ADDRESS), else start a local one that ends with the block.
 
-    The local one opens no dashboard and no client port.
+    The local one has no dashboard and no client port, and answers only to who holds its token: Ray's other
+    ports are open to the network. Raises SencaError when the cluster cannot be reached.
     """
-    for name, value in _ENVIRONMENT.items():
+    address = address or os.environ.get("RAY_ADDRESS")
+    environment = dict(_ENVIRONMENT)
+    if (
+        not address
+        or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
+        or _TOKEN.expanduser().exists()
+    ):
+        environment["RAY_AUTH_MODE"] = "token"
+    for name, value in environment.items():
         os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS")
-    ray.init(
-        address=address,
-        # Only what we start ourselves can be told to have no dashboard.
-        include_dashboard=None if address else False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    try:
+        _knock(address)
+        ray.init(
+            address=address,
+            # Only what we start ourselves can be told to have no dashboard.
+            include_dashboard=None if address else False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except (OSError, ray.exceptions.AuthenticationError) as error:
+        raise SencaError(
+            f"the Ray cluster {address or 'of our own'} cannot be reached ({error}); start one there with `ray "
+            "start --head`, copy its token to ~/.ray/auth_token, or leave --address out to use this machine"
+        ) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Open and close a connection to host:port: Ray itself would try for minutes. Raises OSError."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def cpus() -> int:
