@@ -53,7 +53,8 @@ def connected(address: str | None = None) -> Iterator[None]:
     try:
         _knock(address)
         ray.init(
-            address=address,
+            # Without "local" Ray would join a cluster that somebody else runs on this machine.
+            address=address or "local",
             # Only what we start ourselves can be told to have no dashboard.
             include_dashboard=None if address else False,
             logging_level=logging.ERROR,
@@ -61,8 +62,9 @@ def connected(address: str | None = None) -> Iterator[None]:
         )
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise SencaError(
-            f"the Ray cluster {address or 'of our own'} cannot be reached ({error}); start one there with `ray "
-            "start --head`, copy its token to ~/.ray/auth_token, or leave --address out to use this machine"
+            f"the Ray cluster {address or 'of our own'} cannot be reached ({error}); start one there with "
+            "`ray start --head`, copy its token to ~/.ray/auth_token, or leave --address out to use this "
+            "machine"
         ) from None
     try:
         yield
