@@ -37,11 +37,9 @@ def connected(address: str | None = None) -> Iterator[None]:
     """
     address = address or os.environ.get("RAY_ADDRESS")
     environment = dict(_ENVIRONMENT)
-    if (
-        not address
-        or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ)
-        or _TOKEN.expanduser().exists()
-    ):
+    token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ) or _TOKEN.expanduser().exists()
+    if address and token:
+        # Ray turns tokens on by itself for clusters that it starts, not for those that it joins.
         environment["RAY_AUTH_MODE"] = "token"
     for name, value in environment.items():
         os.environ.setdefault(name, value)

@@ -13,10 +13,10 @@ _HVGS, _NEIGHBORS, _COMPONENTS = 2000, 4, 15
 
 
 class SmoothedPca:
-    """Mean over a spot and its 4 neighbours, 2,000 HVGs, z-score, 15 principal components."""
+    """2,000 HVGs, z-score, mean over a spot and its 4 neighbours, 15 principal components."""
 
     name = "smoothed-pca"
-    title = "expression only: mean over 4 neighbours, 2,000 HVGs, z-score, PCA 15, k-means"
+    title = "expression only: 2,000 HVGs, z-score, mean over 4 neighbours, PCA 15, k-means"
     clustering: str | None = "kmeans"
     needs_image = False
     seeded = True
@@ -31,8 +31,9 @@ class SmoothedPca:
         from sklearn.decomposition import PCA
 
         genes = min(_HVGS, len(sample.genes))
-        smoothed = neighborhood_mean(sample.expression(genes), sample.nearest(_NEIGHBORS))
-        spread = smoothed.std(axis=0)
-        scores = (smoothed - smoothed.mean(axis=0)) / np.where(spread > 0, spread, 1)
-        components = min(_COMPONENTS, genes, len(scores) - 1)
-        return Embedding(PCA(components, svd_solver="full").fit_transform(scores))
+        expression = sample.expression(genes)
+        spread = expression.std(axis=0)
+        scores = (expression - expression.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        smoothed = neighborhood_mean(scores, sample.nearest(_NEIGHBORS))
+        components = min(_COMPONENTS, genes, len(smoothed) - 1)
+        return Embedding(PCA(components, svd_solver="full").fit_transform(smoothed))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,18 +83,16 @@ def test_a_wrong_row_is_an_error_for_its_sender_only(local_ray: None, tmp_path: 
 
 
 def test_one_actor_a_study_folder(local_ray: None, tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    ray.get(aggregator(one).append.remote(rows(range(2))))
-    assert ray.get(aggregator(one / ".." / "one").progress.remote())[keys.OK] == 2
-    assert ray.get(aggregator(two).progress.remote())[keys.OK] == 0
-    assert aggregator_name(one) != aggregator_name(two)
+    one, two = aggregator(tmp_path / "one"), aggregator(tmp_path / "two")
+    ray.get(one.append.remote(rows(range(2))))
+    again = aggregator(tmp_path / "two" / ".." / "one")
+    assert ray.get(again.progress.remote())[keys.OK] == 2
+    assert ray.get(two.progress.remote())[keys.OK] == 0
+    assert aggregator_name(tmp_path / "one") != aggregator_name(tmp_path / "two")
 
 
-def test_many_small_batches_are_fast(local_ray: None, tmp_path: Path) -> None:
+def test_many_batches_at_once_all_arrive(local_ray: None, tmp_path: Path) -> None:
     actor = aggregator(tmp_path)
-    ray.get(actor.progress.remote())
-    started = time.perf_counter()
-    ray.get([actor.append.remote(rows(range(start, start + 15))) for start in range(0, 1500, 15)])
-    rate = 1500 / (time.perf_counter() - started)
-    # The target is 1,000 rows a second; a quarter of it, so that a busy machine does not fail the test.
-    assert rate > 250
+    added = ray.get([actor.append.remote(rows(range(start, start + 15))) for start in range(0, 1500, 15)])
+    assert added == [15] * 100
+    assert ray.get(actor.progress.remote())[keys.OK] == 1500
