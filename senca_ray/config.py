@@ -50,7 +50,7 @@ class Setting:
     mse_weight: float = 40.0
     """λ of eq. 1, the weight of the reconstruction term."""
     temperature: float = 0.5
-    """Temperature of the NT-Xent terms (the paper does not give one; SimCLR's middle value)."""
+    """Temperature of the NT-Xent terms; the paper does not give one."""
     learning_rate: float = 5e-4
     """Adam's step size."""
     epochs: int = 10
