@@ -8,7 +8,7 @@ from pathlib import Path
 from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.shards import read_sample
-from senca_ray.errors import SencaError
+from senca_ray.files import write_whole
 from senca_ray.methods import method
 from senca_ray.methods.run import Outcome, Protocol, run
 
@@ -51,14 +51,7 @@ def fit_to_h5ad(
         "scores": json.dumps(outcome.scores),
     }
     path = out or Path(f"{sample.name}.h5ad")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        data.write_h5ad(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise SencaError(f"{path}: cannot be written ({error}); choose another --out") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, data.write_h5ad)
     return _words(outcome, sample.name, sample.modality, name, seed, protocol, path)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from senca_ray import keys
-from senca_ray.analysis.results import write_whole
 from senca_ray.errors import SencaError
+from senca_ray.files import write_text
 
 SCHEMA_VERSION = 1
 
@@ -57,9 +57,4 @@ def open_study(folder: Path, description: dict[str, Any], versions: dict[str, st
     check_vacant(folder)
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     content = {"schema": SCHEMA_VERSION, **description, "versions": versions, "created": created}
-    text = json.dumps(content, indent=2)
-
-    def write(partial: Path) -> None:
-        partial.write_text(text, encoding="utf-8")
-
-    write_whole(folder / keys.STUDY_FILE, write)
+    write_text(folder / keys.STUDY_FILE, json.dumps(content, indent=2))

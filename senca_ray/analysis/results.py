@@ -6,7 +6,7 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from senca_ray import keys
 from senca_ray.errors import Problem, ProblemsError, SencaError
+from senca_ray.files import write_whole
 
 Row = dict[str, Any]
 RowKey = tuple[Any, ...]
@@ -244,20 +245,6 @@ def _write_parquet(path: Path, schema: pa.Schema, rows: Sequence[Row]) -> None:
                 writer.write_table(pa.table(columns, schema=schema))
 
     write_whole(path, write)
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file and rename it to `path`; raises SencaError when the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise SencaError(
-            f"{path}: cannot be written ({error}); free space or allow writing there, then resume the study"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_results(study_dir: Path) -> pd.DataFrame:

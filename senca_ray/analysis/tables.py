@@ -13,9 +13,9 @@ from rich import box
 from rich.table import Table
 
 from senca_ray import keys
-from senca_ray.analysis.results import write_whole
 from senca_ray.analysis.statistics import average_within_patients, holm, paired_comparison, remark
 from senca_ray.errors import SencaError
+from senca_ray.files import write_whole
 
 PROTOCOL = "all spots clustered; undetermined left out of the score"
 HOLM_FAMILIES = "Holm's correction: swept settings are one family a block, controls another"

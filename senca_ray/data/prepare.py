@@ -22,6 +22,7 @@ from senca_ray.data import readers, shards
 from senca_ray.data.section import SectionFiles
 from senca_ray.data.stages import GpuStage, Recipe, encode_and_write, fingerprint, read_section
 from senca_ray.errors import Problem, ProblemsError, SencaError
+from senca_ray.files import write_text
 
 Progress = Callable[[str, int, int], None]
 """Called with (sample just finished or '', sections done, sections in all)."""
@@ -150,8 +151,5 @@ def _write_manifest(store: Path, folders: Iterable[Path]) -> None:
     path = store / keys.MANIFEST_FILE
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     current = known | {f.name: shards.sha256(f / keys.SHARD_FILE) for f in folders}
-    if current == known:
-        return
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(current, indent=2, sort_keys=True), encoding="utf-8")
-    partial.replace(path)
+    if current != known:
+        write_text(path, json.dumps(current, indent=2, sort_keys=True))

@@ -13,8 +13,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from senca_ray import keys
-from senca_ray.analysis.results import write_whole
 from senca_ray.analysis.tables import HOLM_FAMILIES, PROTOCOL
+from senca_ray.files import write_text
 from senca_ray.methods import MODEL
 from senca_ray.report.figures import render, sweep_figures
 from senca_ray.report.maps import SectionMaps, overlay, section_maps
@@ -38,11 +38,7 @@ def write_report(study_dir: Path) -> Path:
     view = load_study(study_dir)
     page = _environment().get_template("report.html.j2").render(_content(view))
     path = view.folder / keys.REPORT_FILE
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(page, encoding="utf-8")
-
-    write_whole(path, write)
+    write_text(path, page)
     return path
 
 

@@ -50,7 +50,7 @@ class Trial:
         }
 
 
-def run_trial(trial: Trial, device: str = "cpu") -> list[dict[str, Any]]:
+def run_trial(trial: Trial) -> list[dict[str, Any]]:
     """Fit every seed and return their result rows.
 
     A fit that raises gives a failed row with its reason, and so do the seeds after it when the section
@@ -60,10 +60,10 @@ def run_trial(trial: Trial, device: str = "cpu") -> list[dict[str, Any]]:
         sample = _read(trial.shard, method(trial.method).genes_needed(trial.setting))
     except (SencaError, OSError, ValueError) as error:
         return [_failed(trial, seed, None, error) for seed in trial.seeds]
-    return [_one_seed(trial, seed, sample, device) for seed in trial.seeds]
+    return [_one_seed(trial, seed, sample) for seed in trial.seeds]
 
 
-def _one_seed(trial: Trial, seed: int, sample: Sample, device: str) -> dict[str, Any]:
+def _one_seed(trial: Trial, seed: int, sample: Sample) -> dict[str, Any]:
     try:
         outcome = run(method(trial.method), sample, trial.setting, seed, trial.protocol)
     except Exception as error:  # noqa: BLE001  whatever a method raises is this row's result
@@ -72,7 +72,7 @@ def _one_seed(trial: Trial, seed: int, sample: Sample, device: str) -> dict[str,
         return _failed(trial, seed, sample, error)
     losses = outcome.embedding.losses
     scores = outcome.scores
-    return _row(trial, seed, sample, device) | {
+    return _row(trial, seed, sample) | {
         keys.STATUS: keys.OK,
         keys.K: outcome.k,
         **{name: scores[name] for name in _SCORES},
@@ -99,7 +99,7 @@ _SCORES = (
 
 def _failed(trial: Trial, seed: int, sample: Sample | None, error: Exception) -> dict[str, Any]:
     reason = str(error) if isinstance(error, SencaError) else f"{type(error).__name__}: {error}"
-    return _row(trial, seed, sample, None) | {
+    return _row(trial, seed, sample) | {
         keys.STATUS: keys.FAILED,
         keys.REASON: reason,
         keys.PEAK_MEMORY_MB: peak_memory_mb(),
@@ -112,11 +112,11 @@ def lost_rows(trial: Trial, times: int) -> list[dict[str, Any]]:
     return [_failed(trial, seed, None, error) for seed in trial.seeds]
 
 
-def _row(trial: Trial, seed: int, sample: Sample | None, device: str | None) -> dict[str, Any]:
+def _row(trial: Trial, seed: int, sample: Sample | None) -> dict[str, Any]:
     pair = trial.protocol.pair
     row = trial.key(seed) | {
         keys.PAIR: json.dumps(pair) if pair else None,
-        keys.DEVICE: device,
+        keys.DEVICE: "cpu",
         keys.CONFIG: trial.setting.to_json(),
         keys.VERSIONS: json.dumps(versions()),
     }

@@ -98,3 +98,17 @@ def test_inspect_tells_a_changed_shard(cohort: Path, tmp_path: Path) -> None:
 def test_weights_that_are_not_there(cohort: Path, tmp_path: Path) -> None:
     with pytest.raises(SencaError, match="no such file; --encoder-weights"):
         prepare(cohort, tmp_path / "s", config=CONFIG, weights=tmp_path / "nothing")
+
+
+def test_a_manifest_that_cannot_be_written_is_told_in_words(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    shards = prepare(cohort, tmp_path / "s", config=CONFIG).shards
+    (tmp_path / "s" / keys.MANIFEST_FILE).unlink()
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(SencaError, match=r"manifest\.json: cannot be written"):
+        prepare(cohort, tmp_path / "s", config=CONFIG)
+    assert all(Path(shard).is_dir() for shard in shards.values())
