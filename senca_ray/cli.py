@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from senca_ray import recipe
+from senca_ray.cli_bench import bench
+from senca_ray.cli_clean import clean
+from senca_ray.cli_study import study_app
 from senca_ray.errors import ProblemsError
 
 app = typer.Typer(
@@ -18,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(study_app, name="study")
 
 StudyFolder = Annotated[Path, typer.Argument(help="The study's folder (an experiment's --out).")]
 
@@ -76,7 +81,7 @@ def prepare(
     """Turn raw sections into shards, once: filter, order genes, find neighbours, encode the image."""
     from rich.console import Console
 
-    from senca_ray.experiment import Cohort, prepare_cohort
+    from senca_ray.cohort import Cohort, prepare_cohort
 
     chosen = recipe.configs(config, set, encoder).prepare
     cohort = Cohort(
@@ -125,9 +130,13 @@ def report(study: StudyFolder) -> None:
     """Make a study's tables and page again from its results."""
     from rich.console import Console
 
-    from senca_ray.experiment import publish
+    from senca_ray.publish import publish
 
     publish(study, Console())
+
+
+app.command()(clean)
+app.command()(bench)
 
 
 def main() -> None:

@@ -77,15 +77,18 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def cpus() -> int:
-    """CPUs of the connected cluster."""
+def resources() -> dict[str, float]:
+    """What the connected cluster has in all: CPU, GPU, memory (bytes) and others."""
     import ray
 
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return dict(ray.cluster_resources())
+
+
+def cpus() -> int:
+    """CPUs of the connected cluster."""
+    return max(1, int(resources().get("CPU", 1)))
 
 
 def gpus() -> int:
     """GPUs of the connected cluster."""
-    import ray
-
-    return int(ray.cluster_resources().get("GPU", 0))
+    return int(resources().get("GPU", 0))

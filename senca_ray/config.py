@@ -16,6 +16,7 @@ from senca_ray.errors import Problem, ProblemsError, SencaError
 
 Target = Literal["standardised", "literal"]
 Softmax = Literal["neighbours", "product"]
+Attention = Literal["learned", "uniform"]
 
 
 def _check(config: object, conditions: dict[str, tuple[bool, str]]) -> None:
@@ -59,6 +60,14 @@ class Setting:
     """Reading of 'MSE between encoder input and decoder output': see docs/model.md."""
     softmax: Softmax = "neighbours"
     """Reading of eqs. 3-4: softmax over the neighbours' weights, or literally over the product."""
+    attention: Attention = "learned"
+    """Weights of the cross-attention; 'uniform' weighs a neighbourhood's spots alike (Table 4)."""
+    contrast: bool = True
+    """The NT-Xent terms of eq. 1; False leaves the hierarchical learning out (Table 4)."""
+    image: bool = True
+    """The image branch; False leaves it out where a section has an image."""
+    graph: bool = True
+    """The spatial graph; False makes every spot its own whole neighbourhood."""
 
     def __post_init__(self) -> None:
         positive = ("hvgs", "neighbors", "embedding", "hidden", "bottleneck", "epochs")
@@ -70,6 +79,7 @@ class Setting:
             "learning_rate": (self.learning_rate > 0, "more than 0"),
             "target": (self.target in ("standardised", "literal"), "'standardised' or 'literal'"),
             "softmax": (self.softmax in ("neighbours", "product"), "'neighbours' or 'product'"),
+            "attention": (self.attention in ("learned", "uniform"), "'learned' or 'uniform'"),
         }
         _check(self, conditions)
 
@@ -128,7 +138,7 @@ class Configs:
     """How sections become shards."""
 
 
-ConfigT = TypeVar("ConfigT", Setting, PrepareConfig, Configs)
+ConfigT = TypeVar("ConfigT")
 
 
 def from_mapping(kind: type[ConfigT], values: dict[str, Any]) -> ConfigT:
@@ -139,10 +149,17 @@ def from_mapping(kind: type[ConfigT], values: dict[str, Any]) -> ConfigT:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         problems = [
-            Problem("-", ".".join(map(str, e["loc"])) or kind.__name__, f"{e['input']!r} found; {e['msg']}")
+            Problem(
+                "-", ".".join(map(str, e["loc"])) or kind.__name__, f"{_shown(e['input'])} found; {e['msg']}"
+            )
             for e in error.errors()
         ]
         raise ProblemsError(problems, "the settings") from None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

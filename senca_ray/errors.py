@@ -10,6 +10,10 @@ class SencaError(Exception):
     """Something the user can fix; the message says what was found, what was expected and the fix."""
 
 
+class Interrupted(SencaError):
+    """A study was stopped before its end; what is done is kept."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One finding about the input: where it is and what to do about it."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from senca_ray.errors import SencaError
 
@@ -30,3 +32,8 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
     write_whole(path, write)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as JSON with `write_whole`."""
+    write_text(path, json.dumps(content, indent=2))

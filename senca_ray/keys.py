@@ -15,6 +15,12 @@ RNA, RNA_IMAGE = "rna", "rna+image"
 
 OK, FAILED = "ok", "failed"
 
+FIXED = "fixed"
+"""Setting of methods that ignore what a study varies."""
+
+CONSENSUS, ALL_SEEDS = "consensus", -1
+"""Clustering and seed of the row that combines the partitions of all seeds of a trial."""
+
 # --- Result rows (design decision 7) ---------------------------------------------------------------
 STUDY, METHOD, SETTING, SAMPLE, SEED = "study", "method", "setting", "sample", "seed"
 CLUSTERING, K_POLICY = "clustering", "k_policy"
@@ -26,6 +32,7 @@ PATIENT, MODALITY, LABEL_SOURCE = "patient", "modality", "label_source"
 K, N_SPOTS, N_SCORED = "k", "n_spots", "n_scored"
 ARI, NMI, SILHOUETTE, CHAOS, PAS = "ari", "nmi", "silhouette", "chaos", "pas"
 LABEL_F1, PAIR, PAIR_AMI = "label_f1", "pair", "pair_ami"
+STABILITY, N_SEEDS = "stability", "n_seeds"
 LOSS_FIRST, LOSS_LAST = "loss_first", "loss_last"
 SECONDS, PEAK_MEMORY_MB, DEVICE = "seconds", "peak_memory_mb", "device"
 ENCODER, FINGERPRINT, VERSIONS, CONFIG = "encoder", "fingerprint", "versions", "config"
@@ -51,3 +58,7 @@ RESULTS_FILE = "results.parquet"
 REGIONS_FILE = "regions.parquet"
 SUMMARY_FILE = "summary.csv"
 REPORT_FILE = "report.html"
+SELECTION_FILE = "selection.json"
+OPTUNA_FILE = "optuna.db"
+CHECKPOINT_FOLDER = "checkpoints"
+LOCK_FILE = ".lock"

@@ -1,6 +1,7 @@
 """What every command line of the project shares: its options, its exit codes, and the sweep command."""
 
 import dataclasses
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from senca_ray.config import Configs, PrepareConfig, Setting, from_mapping, read_yaml
-from senca_ray.errors import Problem, ProblemsError, SencaError
+from senca_ray.errors import Interrupted, Problem, ProblemsError, SencaError
+from senca_ray.study_file import (
+    REAL_SEEDS,
+    SIMULATED_SEEDS,
+    AblationPart,
+    CohortPart,
+    SearchPart,
+    StudyFile,
+    SweepPart,
+    read_study_file,
+)
 
 BAD_INPUT, STOPPED = 2, 130
 """Exit codes: something the user can fix; stopped before the end."""
-
-SIMULATED_SEEDS, REAL_SEEDS = 5, 15
-"""Seeds by default: enough to see the mechanics, and what a claim about sections needs."""
 
 # --- Options ------------------------------------------------------------------------------------------
 Data = Annotated[
@@ -114,8 +122,6 @@ def guarded(command: Callable[..., Any]) -> None:
     try:
         command()
     except SencaError as error:
-        from senca_ray.experiment import Interrupted
-
         print(f"error: {error}", file=sys.stderr)
         sys.exit(STOPPED if isinstance(error, Interrupted) else BAD_INPUT)
     except KeyboardInterrupt:
@@ -123,14 +129,132 @@ def guarded(command: Callable[..., Any]) -> None:
         sys.exit(STOPPED)
 
 
+# --- Recipes ------------------------------------------------------------------------------------------
+_ENDING = """Every fit is repeated with every seed, beside the controls: the same network untrained, smoothed
+PCA, smoothed image features, coordinates alone. The study's folder ends with results.parquet (a row a fit),
+summary.csv (the comparison, with paired tests) and report.html. Running the same command again goes on where it
+stopped.
+
+\b
+On the embedded simulated cohort:
+  python experiments/{script}
+On your sections:
+  python experiments/{script} --data her2st/data --format her2st
+"""
+
+
 def sweep_command(
     *, name: str, title: str, vary: str, values: tuple[Any, ...], explain: str
 ) -> Callable[[], None]:
     """The command line of an experiment that varies one setting over a cohort."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     kind = type(getattr(Setting(), vary))
 
-    def command(
+    def shape(
+        values: Annotated[
+            str, typer.Option(help=f"Values of {vary} to compare, separated by commas.")
+        ] = ",".join(map(str, values)),
+    ) -> dict[str, Any]:
+        try:
+            given = tuple(kind(v) for v in values.split(","))
+        except ValueError:
+            expected = f"expected {kind.__name__} values separated by commas"
+            raise SencaError(f"--values {values}: {expected}") from None
+        return {"sweep": SweepPart(vary=vary, values=given)}
+
+    return _command(name, title, explain, shape)
+
+
+def ablation_command(*, name: str, title: str, explain: str) -> Callable[[], None]:
+    """The command line of an experiment that leaves parts of the model out, one at a time."""
+    return _command(name, title, explain, lambda: {"ablation": AblationPart()})
+
+
+def search_command(*, name: str, title: str, space: dict[str, str], explain: str) -> Callable[[], None]:
+    """The command line of an experiment that searches settings with Optuna; `space` as --space writes it."""
+    preset, preset_space = SearchPart(space={}), [f"{field}={text}" for field, text in space.items()]
+    preset_objectives = list(preset.objectives)
+
+    def shape(
+        space: Annotated[
+            list[str],
+            typer.Option(
+                "--space",
+                help="What is varied: NAME=LOW..HIGH (add :log, or :STEP), or NAME=A,B,C; may be repeated. "
+                "Given at all, it replaces the whole space.",
+                metavar="NAME=RANGE",
+            ),
+        ] = preset_space,
+        suggestions: Annotated[
+            int, typer.Option(min=1, help="Settings tried in each fold; the first is the study's own.")
+        ] = preset.suggestions,
+        objective: Annotated[
+            list[str],
+            typer.Option(
+                "--objective",
+                help="Score to search by, or two of them: ari, nmi, seconds; without labels silhouette, "
+                "chaos, pas, stability, loss_last.",
+            ),
+        ] = preset_objectives,
+        aggregate: Annotated[
+            str, typer.Option(help="How patients become one number: mean, median or rank.")
+        ] = preset.aggregate,
+        select: Annotated[
+            str,
+            typer.Option(
+                help="loo-patient: choose on the other patients, test on the one left out, in turn; "
+                "test-patients: test on those of --test; none: no test, tuning scores only."
+            ),
+        ] = preset.select,
+        test: Annotated[
+            list[str] | None, typer.Option("--test", help="Patient that takes no part in the choice.")
+        ] = None,
+        racing: Annotated[
+            bool | None,
+            typer.Option(
+                help="Stop suggestions early that are significantly worse than the best. Left out: for one "
+                "objective.",
+                show_default=False,
+            ),
+        ] = preset.racing,
+        ahead: Annotated[
+            int | None,
+            typer.Option(min=1, help="Suggestions under way at once. Left out: as the cluster has room."),
+        ] = preset.ahead,
+        sampler_seed: Annotated[int, typer.Option(min=0, help="Another seed, other suggestions.")] = 0,
+    ) -> dict[str, Any]:
+        from senca_ray.study.space import describe, parse_text
+
+        given = {
+            "space": describe(parse_text(space)),
+            "suggestions": suggestions,
+            "objectives": objective,
+            "aggregate": aggregate,
+            "select": select,
+            "test": test or (),
+            "racing": racing,
+            "ahead": ahead,
+            "sampler_seed": sampler_seed,
+        }
+        return {"search": from_mapping(SearchPart, given)}
+
+    return _command(name, title, explain, shape)
+
+
+def run_file(
+    file: Path, *, data: Path | None, format: str | None, out: Path | None, address: str | None
+) -> None:
+    """Run the study of a YAML file, on another cohort or into another folder where these are given."""
+    study = read_study_file(file)
+    cohort = study.cohort
+    if data is not None:
+        cohort = dataclasses.replace(cohort, data=data, format=format)
+    _run(dataclasses.replace(study, cohort=cohort), out, address)
+
+
+def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str, Any]]) -> Callable[[], None]:
+    """A command line with the options of `shape`, which says what kind of study it is, and those of all."""
+
+    def shared(
         data: Data = None,
         format: Format = None,
         out: Annotated[
@@ -141,9 +265,6 @@ def sweep_command(
                 metavar="DIR",
             ),
         ] = None,
-        values: Annotated[
-            str, typer.Option(help=f"Values of {vary} to compare, separated by commas.")
-        ] = ",".join(map(str, values)),
         seeds: Annotated[
             int | None,
             typer.Option(
@@ -162,38 +283,42 @@ def sweep_command(
         encoder: Encoder = None,
         encoder_weights: EncoderWeights = None,
         address: Address = None,
+        **own: Any,
     ) -> None:
-        from senca_ray.experiment import Cohort, run_sweep
-        from senca_ray.methods.run import Protocol
-        from senca_ray.study.sweep import Sweep
-
-        try:
-            chosen = tuple(kind(v) for v in values.split(","))
-        except ValueError:
-            raise SencaError(
-                f"--values {values}: expected {kind.__name__} values separated by commas"
-            ) from None
-        chosen_configs = configs(config, set, encoder)
-        count = seeds or (SIMULATED_SEEDS if data is None else REAL_SEEDS)
-        sweep = Sweep(
+        chosen = configs(config, set, encoder)
+        study = StudyFile(
             name=name,
             title=title,
-            vary=vary,
-            values=chosen,
-            setting=chosen_configs.setting,
-            seeds=tuple(range(count)),
-            protocol=Protocol(k, clustering, pair),
+            **shape(**own),
+            cohort=CohortPart(
+                data=data,
+                format=format,
+                samples=tuple(sample or ()),
+                shards=shards,
+                encoder_weights=encoder_weights,
+            ),
+            seeds=seeds,
+            k=k,
+            clustering=clustering,
+            pair=pair,
+            setting=chosen.setting,
+            prepare=chosen.prepare,
         )
-        cohort = Cohort(
-            data=data,
-            format=format,
-            samples=tuple(sample or ()),
-            shards=shards,
-            prepare=chosen_configs.prepare,
-            weights=encoder_weights,
-        )
-        folder = out or Path("studies") / f"{name}-{data.resolve().name if data else 'simulated'}"
-        run_sweep(sweep, cohort, folder, address=address)
+        _run(study, out, address)
 
-    app.command(help=explain)(command)
+    # What typer reads: the study's own options first, then those that all experiments share.
+    own = inspect.signature(shape).parameters.values()
+    common = [p for p in inspect.signature(shared).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    keyword_only = [p.replace(kind=p.KEYWORD_ONLY) for p in (*common[:3], *own, *common[3:])]
+    shared.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
+    shared.__annotations__ = {p.name: p.annotation for p in keyword_only}
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    script = f"{name.replace('-', '_')}.py"
+    app.command(help=f"{explain}\n\n{_ENDING.format(script=script)}")(shared)
     return lambda: guarded(lambda: app(standalone_mode=True))
+
+
+def _run(study: StudyFile, out: Path | None, address: str | None) -> None:
+    from senca_ray.experiment import run_study
+
+    run_study(study.study(), study.sections(), out or study.out(), address=address)

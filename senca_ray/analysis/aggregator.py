@@ -10,7 +10,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from senca_ray.analysis.results import Journal, RowKey, write_tables
+from senca_ray.analysis.results import Journal, write_tables
+from senca_ray.analysis.rows import Row, RowKey
 
 NAMESPACE = "senca"
 
@@ -30,6 +31,10 @@ class Aggregator:
     def keys(self) -> list[RowKey]:
         """Keys of the rows stored, of failed ones too: what need not be run again."""
         return self._journal.keys()
+
+    def rows(self, wanted: Sequence[RowKey]) -> list[Row]:
+        """The rows under these keys, in their order, without `regions`; keys without a row are left out."""
+        return self._journal.rows(wanted)
 
     def progress(self) -> dict[str, int]:
         """Number of rows by status."""

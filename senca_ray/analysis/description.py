@@ -1,4 +1,8 @@
-"""study.json: what a study is, written once when it starts."""
+"""study.json: what a study is, written once when it starts.
+
+Schema 2 has two kinds of study: `grid` (variants of one setting) and `search`. Schema 1 knew only the sweep
+of one field and is read as the grid that it was.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ from typing import Any
 
 from senca_ray import keys
 from senca_ray.errors import SencaError
-from senca_ray.files import write_text
+from senca_ray.files import write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -24,16 +28,37 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{folder}: not a study: {keys.STUDY_FILE} cannot be read ({error}); give the folder that was "
             "an experiment's --out"
         ) from None
-    if not isinstance(description, dict) or description.get("schema") != SCHEMA_VERSION:
-        raise SencaError(f"{path}: a study of another version; this one reads version {SCHEMA_VERSION}")
+    version = description.get("schema") if isinstance(description, dict) else None
+    if version == 1:
+        return _from_schema_1(description)
+    if version != SCHEMA_VERSION:
+        raise SencaError(
+            f"{path}: schema {version} found; expected 1 or {SCHEMA_VERSION}: use the version "
+            "of senca-ray that wrote it, or run the experiment again with another --out"
+        )
     return description
+
+
+def _from_schema_1(old: dict[str, Any]) -> dict[str, Any]:
+    """The description of a sweep of the first schema, as this one would write it."""
+    vary = old["vary"]
+    kept = {name: value for name, value in old.items() if name not in ("values", "default", "schema")}
+    return kept | {
+        "schema": SCHEMA_VERSION,
+        "kind": "grid",
+        "variants": {f"{vary}={value}": {vary: value} for value in old["values"]},
+        "default": f"{vary}={old['default']}",
+    }
 
 
 def check_vacant(folder: Path) -> None:
     """Make the folder of a study to come; raises SencaError where it cannot be one."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir()) and not (folder / keys.STUDY_FILE).exists()
+        occupied = (
+            any(p.name != keys.LOCK_FILE for p in folder.iterdir())
+            and not (folder / keys.STUDY_FILE).exists()
+        )
     except OSError as error:
         raise SencaError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
     if occupied:
@@ -57,4 +82,4 @@ def open_study(folder: Path, description: dict[str, Any], versions: dict[str, st
     check_vacant(folder)
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     content = {"schema": SCHEMA_VERSION, **description, "versions": versions, "created": created}
-    write_text(folder / keys.STUDY_FILE, json.dumps(content, indent=2))
+    write_json(folder / keys.STUDY_FILE, content)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from senca_ray import keys
 
@@ -36,21 +36,50 @@ class PairedTest:
     """Why a test could not be run, in words; empty otherwise."""
 
 
-def average_within_patients(frame: pd.DataFrame, value: str = keys.ARI) -> pd.Series:
-    """Average seeds within a section, then sections within a patient, of one method and setting.
+def average_within_sections(frame: pd.DataFrame, value: str = keys.ARI, by: Sequence[str] = ()) -> pd.Series:
+    """Average seeds within a section, separately for every combination of the columns `by`.
+
+    Rows without the value are left out. Returns a value a section, indexed by `by`, patient and sample.
+    """
+    return frame.dropna(subset=[value]).groupby([*by, keys.PATIENT, keys.SAMPLE])[value].mean()
+
+
+def average_within_patients(frame: pd.DataFrame, value: str = keys.ARI, by: Sequence[str] = ()) -> pd.Series:
+    """Average seeds within a section, then sections within a patient, for every combination of `by`.
 
     Sections of one patient are not independent, and a section counts the same whatever its number of seeds
-    (design decision 15). Rows without the value are left out. Returns a value a patient, indexed by patient.
+    (design decision 15). Returns a value a patient, indexed by `by` and patient.
     """
-    scored = frame.dropna(subset=[value])
-    sections = scored.groupby([keys.PATIENT, keys.SAMPLE])[value].mean()
-    return sections.groupby(keys.PATIENT).mean()
+    return average_within_sections(frame, value, by).groupby([*by, keys.PATIENT]).mean()
 
 
 def paired_comparison(values: pd.Series, reference: pd.Series) -> PairedTest:
     """Compare scores (of order one, indexed by patient) with a reference over the patients in both."""
     paired = pd.concat([values, reference], axis=1, join="inner", keys=["value", "reference"]).dropna()
-    differences = np.round((paired["value"] - paired["reference"]).to_numpy(float), _DECIMALS)
+    return _paired_test((paired["value"] - paired["reference"]).to_numpy(float))
+
+
+def compare_sections(
+    values: pd.DataFrame, reference: pd.DataFrame
+) -> list[tuple[PairedTest, tuple[str, ...]]]:
+    """Compare each column with the same column of the reference, over the sections scored in both.
+
+    Both are indexed by patient and sample and hold a score a section, NaN where there is none. Differences
+    are averaged within the patient before a test. Returns, for each column, the test and the samples scored
+    on one side only, sorted.
+    """
+    values, reference = values.align(reference, join="outer", axis=0)
+    by_patient = (values - reference).groupby(level=keys.PATIENT).mean().to_numpy(float)
+    one_sided = values.notna().to_numpy(bool) ^ reference.notna().to_numpy(bool)
+    samples = values.index.get_level_values(keys.SAMPLE)
+    return [
+        (_paired_test(column[~np.isnan(column)]), tuple(sorted(samples[apart])))
+        for column, apart in zip(by_patient.T, one_sided.T, strict=True)
+    ]
+
+
+def _paired_test(differences: np.ndarray) -> PairedTest:
+    differences = np.round(differences, _DECIMALS)
     n, wins = len(differences), int((differences > 0).sum())
     mean = float(differences.mean()) if n else math.nan
     if n < 2:
@@ -67,10 +96,25 @@ def paired_comparison(values: pd.Series, reference: pd.Series) -> PairedTest:
 def holm(pvalues: Sequence[float]) -> np.ndarray:
     """Holm's step-down correction of one family of p-values; tests that were not run stay NaN, uncounted."""
     corrected = np.asarray(pvalues, dtype=float).copy()
-    run = ~np.isnan(corrected)
-    if run.any():
-        corrected[run] = multipletests(corrected[run], method="holm")[1]
+    ascending = np.argsort(corrected, kind="stable")[: np.count_nonzero(~np.isnan(corrected))]
+    steps = corrected[ascending] * np.arange(len(ascending), 0, -1)
+    corrected[ascending] = np.minimum(np.maximum.accumulate(steps), 1)
     return corrected
+
+
+def correct_family(family: Sequence[dict[str, Any]]) -> None:
+    """Add Holm's correction and what the number of patients cannot show to one family of compared rows.
+
+    A row holds t_p, wilcoxon_p, n_paired and remark; it gets t_p_holm and wilcoxon_p_holm.
+    """
+    for name in ("t_p", "wilcoxon_p"):
+        for row, corrected in zip(family, holm([row[name] for row in family]), strict=True):
+            row[f"{name}_holm"] = float(corrected)
+    n_tests = sum(not math.isnan(row["wilcoxon_p"]) for row in family)
+    for row in family:
+        if row["n_paired"]:
+            texts = (*row["remark"].split("; "), remark(row["n_paired"], n_tests))
+            row["remark"] = "; ".join(dict.fromkeys(filter(None, texts)))
 
 
 def remark(n_patients: int, n_tests: int = 1) -> str:

@@ -1,52 +1,55 @@
-"""The tables that a sweep ends with: per setting with paired tests, and per section."""
+"""The tables that a study ends with: per setting with paired tests, and per section."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-from rich import box
 from rich.table import Table
 
 from senca_ray import keys
-from senca_ray.analysis.statistics import average_within_patients, holm, paired_comparison, remark
+from senca_ray.analysis.blocks import BLOCK, block_order, block_titles, with_blocks
+from senca_ray.analysis.statistics import (
+    PairedTest,
+    average_within_patients,
+    average_within_sections,
+    compare_sections,
+    correct_family,
+)
+from senca_ray.analysis.terminal import count, natural, number, p_value, plain_table, remark_lines, row_name
 from senca_ray.errors import SencaError
 from senca_ray.files import write_whole
 
 PROTOCOL = "all spots clustered; undetermined left out of the score"
-HOLM_FAMILIES = "Holm's correction: swept settings are one family a block, controls another"
+HOLM_FAMILIES = "Holm's correction: a block's settings are one family, its controls another; consensus apart"
 
 SUMMARY_COLUMNS = (
     *("block", keys.METHOD, keys.SETTING, keys.CLUSTERING, keys.K_POLICY, "is_default"),
-    *("mean_ari", "median_ari", "sd_seeds", "n_sections", "n_patients", "n_seeds", "n_failed"),
+    *(
+        "mean_ari",
+        "median_ari",
+        "sd_seeds",
+        keys.STABILITY,
+        "n_sections",
+        "n_patients",
+        "n_seeds",
+        "n_failed",
+    ),
     *("n_paired", "mean_difference", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm", "wins", "remark"),
 )
 Key = tuple[str, ...]
 
-_BLOCK = [keys.LABEL_SOURCE, keys.MODALITY]
-_GROUP = [*_BLOCK, keys.METHOD, keys.SETTING, keys.CLUSTERING, keys.K_POLICY]
-_SOURCE_WORDS = {
-    keys.ANNOTATED: "annotated",
-    keys.TRANSFERRED: "transferred labels",
-    keys.SIMULATED: "simulated",
-    keys.UNLABELLED: "without labels",
-}
-
-
-def block_title(label_source: str, modality: str) -> str:
-    """A block in words, for example 'annotated, without image'."""
-    if not label_source:
-        return "sections that could not be read"
-    image = "with image" if modality == keys.RNA_IMAGE else "without image"
-    return f"{_SOURCE_WORDS[label_source]}, {image}"
+_VARIANT = [keys.METHOD, keys.SETTING, keys.CLUSTERING, keys.K_POLICY]
+_GROUP = [*BLOCK, *_VARIANT]
 
 
 def sweep_summary(
-    results: pd.DataFrame, default_setting: str, reference_method: str = "senca"
+    results: pd.DataFrame,
+    default_setting: str,
+    reference_method: str = "senca",
+    order: Sequence[str] = (),
 ) -> pd.DataFrame:
     """One row per block, method, setting, clustering and k policy, tested against the default setting.
 
@@ -54,99 +57,106 @@ def sweep_summary(
     are averaged within the patient; means, medians and tests are over patients. `sd_seeds` is the sd over
     seeds (ddof 1) of that mean. A row is tested against the default of `reference_method` of the same block
     and k policy, and of the same clustering where the default has it, over the sections that both have
-    (`n_paired` patients). Other values of the sweep are one Holm family a block; controls, all other
-    methods, are a second one. Blocks without labels have NaN scores.
+    (`n_paired` patients); a consensus over seeds only against the default's consensus. Other settings are one
+    Holm family a block; controls, all other methods, are a second one; those of the consensus rows are two
+    more. Blocks without labels have NaN scores. `stability` is known of consensus rows, whose `n_seeds` is
+    the number of seeds combined. Settings come in the given `order` of labels, others after them by name.
     Raises SencaError when `reference_method` has no row with the default setting.
     """
-    model = results[keys.METHOD] == reference_method
-    settings = sorted(set(results.loc[model, keys.SETTING]), key=_natural)
+    settings = set(results.loc[results[keys.METHOD] == reference_method, keys.SETTING])
     if default_setting not in settings:
         raise SencaError(
-            f"default setting {default_setting!r} of {reference_method} not found in the results; "
-            f"expected one of: {', '.join(settings) or 'none (no rows of this method)'}"
+            f"default setting {default_setting!r} of {reference_method} not found in the results; expected "
+            f"one of: {', '.join(sorted(settings, key=natural)) or 'none (no rows of this method)'}"
         )
-    groups = _groups(_with_blocks(results), _GROUP)
-    families: dict[tuple[str, bool], list[dict[str, Any]]] = {}
-    rows = []
-    for key in sorted(groups, key=lambda key: _order(key, reference_method)):
-        row = _describe(groups[key], key)
-        is_model = row[keys.METHOD] == reference_method
-        row["is_default"] = is_model and row[keys.SETTING] == default_setting
-        if not row["is_default"]:
-            row |= _compare(groups, key, reference_method, default_setting)
-            families.setdefault((row["block"], is_model), []).append(row)
-        rows.append(row)
-    for family in families.values():
-        _correct(family)
-    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)).astype({"n_paired": "Int64", "wins": "Int64"})
+    rows = with_blocks(results)
+    scored = rows[rows[keys.STATUS] == keys.OK].dropna(subset=[keys.ARI])
+    described = _describe(rows, scored)
+    groups: list[Key] = sorted(described, key=lambda key: _order(key, reference_method, order))
+    compared = [key for key in groups if not _is(key, reference_method, default_setting)]
+    tests = _compare(scored, groups, compared, reference_method, default_setting)
+    families: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for key in compared:
+        described[key] |= tests[key] | {"is_default": False}
+        family = described[key]["block"], key[2] == reference_method, _is_consensus(key)
+        families.setdefault(family, []).append(described[key])
+    for members in families.values():
+        correct_family(members)
+    summary = pd.DataFrame([described[key] for key in groups], columns=list(SUMMARY_COLUMNS))
+    return summary.astype({"n_paired": "Int64", "wins": "Int64"})
 
 
-def _with_blocks(results: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a trial that could not read its section take patient and block from the section's others."""
-    columns = [keys.PATIENT, *_BLOCK]
-    known = results.groupby(keys.SAMPLE)[columns].transform("first")
-    return results.assign(**{name: results[name].fillna(known[name]).fillna("") for name in columns})
+def _is(key: Key, method: str, setting: str) -> bool:
+    return key[2:4] == (method, setting)
 
 
-def _groups(frame: pd.DataFrame, columns: list[str]) -> dict[Key, pd.DataFrame]:
-    return {cast(Key, key): group for key, group in frame.groupby(columns)}
+def _is_consensus(key: Key) -> bool:
+    return key[4] == keys.CONSENSUS
 
 
-def _correct(family: list[dict[str, Any]]) -> None:
-    """Add Holm's correction and what the number of patients cannot show to one family of tests."""
-    for name in ("t_p", "wilcoxon_p"):
-        for row, corrected in zip(family, holm([row[name] for row in family]), strict=True):
-            row[f"{name}_holm"] = corrected
-    n_tests = sum(not math.isnan(row["wilcoxon_p"]) for row in family)
-    for row in family:
-        if row["n_paired"]:
-            texts = (*row["remark"].split("; "), remark(row["n_paired"], n_tests))
-            row["remark"] = "; ".join(dict.fromkeys(filter(None, texts)))
+def _describe(rows: pd.DataFrame, scored: pd.DataFrame) -> dict[Key, dict[str, Any]]:
+    """Scores and counts of every group of rows, as if it were the default."""
+    groups = rows.groupby(_GROUP).size()
+    done = rows[rows[keys.STATUS] == keys.OK]
+    patients = average_within_patients(scored, by=_GROUP).groupby(_GROUP)
+    # Where there is a score, what has none does not count.
+    counts = _counts(scored).combine_first(_counts(done)).reindex(groups.index)
+    described = counts.fillna({name: 0 for name in counts}).astype(int)
+    described["mean_ari"], described["median_ari"] = patients.mean(), patients.median()
+    described["sd_seeds"] = _sd_over_seeds(scored)
+    described[keys.STABILITY] = average_within_patients(done, keys.STABILITY, _GROUP).groupby(_GROUP).mean()
+    described["n_failed"] = groups - done.groupby(_GROUP).size().reindex(groups.index, fill_value=0)
+    described = described.assign(block=block_titles(groups.index), is_default=True, remark="").reset_index()
+    keyed = zip(map(tuple, groups.index), described.to_dict("records"), strict=True)
+    return {cast(Key, key): cast(dict[str, Any], row) for key, row in keyed}
 
 
-def _describe(group: pd.DataFrame, key: Key) -> dict[str, Any]:
-    source, modality, *identity = key
-    done = group[group[keys.STATUS] == keys.OK]
-    patients = average_within_patients(done)
-    scored = done.dropna(subset=[keys.ARI])
-    counted = scored if len(scored) else done
-    return {
-        "block": block_title(source, modality),
-        **dict(zip(_GROUP[2:], identity, strict=True)),
-        "mean_ari": patients.mean(),
-        "median_ari": patients.median(),
-        "sd_seeds": _sd_over_seeds(scored),
-        "n_sections": counted[keys.SAMPLE].nunique(),
-        "n_patients": counted[keys.PATIENT].nunique(),
-        "n_seeds": counted[keys.SEED].nunique(),
-        "n_failed": len(group) - len(done),
-        "remark": "",
-    }
+def _counts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sections, patients and seeds of every group."""
+    groups = rows.groupby(_GROUP)
+    counts = groups.agg(n_sections=(keys.SAMPLE, "nunique"), n_patients=(keys.PATIENT, "nunique"))
+    return counts.assign(n_seeds=_n_seeds(groups))
 
 
-def _sd_over_seeds(scored: pd.DataFrame) -> float:
-    """Sd of the mean over patients, using the seeds that every section has; NaN with fewer than two."""
-    sections = scored[keys.SAMPLE].nunique()
-    seeds = scored.groupby(keys.SEED)
-    means = [average_within_patients(g).mean() for _, g in seeds if g[keys.SAMPLE].nunique() == sections]
-    return float(pd.Series(means, dtype=float).std(ddof=1))
+def _sd_over_seeds(scored: pd.DataFrame) -> pd.Series:
+    """Sd of each group's mean over patients, using the seeds that every section has; NaN with one seed."""
+    by_seed = [*_GROUP, keys.SEED]
+    means = average_within_patients(scored, by=by_seed).groupby(by_seed).mean()
+    held = scored.groupby(by_seed)[keys.SAMPLE].nunique()
+    sections = scored.assign(sections=scored.groupby(_GROUP)[keys.SAMPLE].transform("nunique"))
+    whole = held == sections.groupby(by_seed)["sections"].first()
+    return means[whole].groupby(_GROUP).std(ddof=1)
 
 
-def _compare(groups: dict[Key, pd.DataFrame], key: Key, method: str, setting: str) -> dict[str, Any]:
-    """The paired test of one row against the default, over the sections that came out in both."""
-    *block, _, _, clustering, k_policy = key
-    candidates = [other for other in groups if other == (*block, method, setting, other[4], k_policy)]
-    # A control clusters in its own way; then it meets the default as the default is clustered.
-    references = sorted(candidates, key=lambda other: (other[4] != clustering, other[4]))[:1]
-    value = _scored(groups[key])
-    reference = pd.concat([value[:0], *(_scored(groups[other]) for other in references)])
-    shared = set(value[keys.SAMPLE]) & set(reference[keys.SAMPLE])
-    apart = sorted((set(value[keys.SAMPLE]) | set(reference[keys.SAMPLE])) - shared)
-    test = paired_comparison(
-        *(average_within_patients(frame[frame[keys.SAMPLE].isin(shared)]) for frame in (value, reference))
-    )
+def _compare(
+    scored: pd.DataFrame, groups: list[Key], compared: list[Key], method: str, setting: str
+) -> dict[Key, dict[str, Any]]:
+    """The paired test of each row against its default, over the sections that came out in both."""
+    # One column a group; the last one stands for a default that is not there.
+    columns = pd.MultiIndex.from_tuples([*groups, ("",) * len(_GROUP)])
+    sections = average_within_sections(scored, by=_GROUP).unstack(_GROUP).reindex(columns=columns)
+    place = {key: i for i, key in enumerate(groups)}
+    defaults = [key for key in groups if _is(key, method, setting)]
+    references = [_default_of(key, defaults) for key in compared]
+    value = sections.take([place[key] for key in compared], axis=1)
+    reference = sections.take([place[key] if key else len(groups) for key in references], axis=1)
+    tests = compare_sections(value.set_axis(compared, axis=1), reference.set_axis(compared, axis=1))
+    return {key: _test_columns(*test) for key, test in zip(compared, tests, strict=True)}
+
+
+def _default_of(key: Key, defaults: list[Key]) -> Key | None:
+    """The default that a row is tested against: clustered like it, else as the default is clustered."""
+    candidates = [
+        other
+        for other in defaults
+        if (other[:2], other[5]) == (key[:2], key[5]) and _is_consensus(other) == _is_consensus(key)
+    ]
+    return min(candidates, key=lambda other: (other[4] != key[4], other[4]), default=None)
+
+
+def _test_columns(test: PairedTest, apart: tuple[str, ...]) -> dict[str, Any]:
     texts = [f"compared without {', '.join(apart)}, scored on one side only"] if apart else []
-    if not len(value) and not len(reference):
+    if not test.n and not apart:
         texts = ["no score to compare"]
     elif test.remark:
         texts.append(test.remark)
@@ -160,44 +170,42 @@ def _compare(groups: dict[Key, pd.DataFrame], key: Key, method: str, setting: st
     }
 
 
-def _scored(group: pd.DataFrame) -> pd.DataFrame:
-    return group[group[keys.STATUS] == keys.OK].dropna(subset=[keys.ARI])
-
-
-def _natural(text: str) -> tuple[tuple[int, float, str], ...]:
-    """Sort key that puts neighbors=4 before neighbors=16."""
-    parts = re.split(r"(\d+(?:\.\d+)?)", text)
-    return tuple((0, float(p), "") if i % 2 else (1, math.inf, p) for i, p in enumerate(parts))
-
-
-def _order(key: Key, reference_method: str) -> tuple[Any, ...]:
+def _order(key: Key, reference_method: str, order: Sequence[str]) -> tuple[Any, ...]:
     source, modality, method, setting, clustering, k_policy = key
-    block = ((*keys.LABEL_SOURCES, "").index(source), modality)
-    return (*block, method != reference_method, method, _natural(setting), clustering, k_policy)
+    place = order.index(setting) if setting in order else len(order)
+    block = (*block_order(source, modality), _is_consensus(key))
+    return (*block, method != reference_method, method, place, natural(setting), clustering, k_policy)
 
 
 def sample_table(results: pd.DataFrame) -> pd.DataFrame:
     """One row per block, method, setting, clustering, k policy and section, averaged over its seeds.
 
     Columns: block, method, setting, clustering, k_policy, sample, patient, k (median over seeds), mean_ari,
-    sd_seeds (ddof 1), n_seeds, n_failed.
+    sd_seeds (ddof 1), n_seeds, n_failed, stability. A consensus row has stability, the number of seeds that
+    it combines, and no sd.
     """
-    rows = []
-    for key, group in _groups(_with_blocks(results), [*_GROUP, keys.SAMPLE, keys.PATIENT]).items():
-        source, modality, *identity = key
-        done = group[group[keys.STATUS] == keys.OK]
-        rows.append(
-            {
-                "block": block_title(source, modality),
-                **dict(zip([*_GROUP[2:], keys.SAMPLE, keys.PATIENT], identity, strict=True)),
-                keys.K: done[keys.K].median(),
-                "mean_ari": done[keys.ARI].mean(),
-                "sd_seeds": done[keys.ARI].std(ddof=1),
-                "n_seeds": done[keys.SEED].nunique(),
-                "n_failed": len(group) - len(done),
-            }
-        )
-    return pd.DataFrame(rows)
+    by = [*_GROUP, keys.SAMPLE, keys.PATIENT]
+    rows = with_blocks(results)
+    groups = rows.groupby(by).size()
+    done = rows[rows[keys.STATUS] == keys.OK].groupby(by)
+    table = pd.DataFrame(index=groups.index)
+    table[keys.K] = done[keys.K].median()
+    table["mean_ari"] = done[keys.ARI].mean()
+    table["sd_seeds"] = done[keys.ARI].std(ddof=1)
+    table["n_seeds"] = _n_seeds(done).reindex(groups.index).fillna(0).astype(int)
+    table["n_failed"] = groups - done.size().reindex(groups.index, fill_value=0)
+    table[keys.STABILITY] = done[keys.STABILITY].mean()
+    table.insert(0, "block", block_titles(groups.index))
+    first = ["block", *_VARIANT, keys.SAMPLE, keys.PATIENT]
+    table = table.reset_index().drop(columns=list(BLOCK))
+    return table[[*first, *(name for name in table if name not in first)]]
+
+
+def _n_seeds(groups: Any) -> pd.Series:
+    """Seeds of every group of finished rows; a consensus row counts those that it combines."""
+    seeds = groups[keys.SEED].nunique()
+    consensus = seeds.index.get_level_values(keys.CLUSTERING) == keys.CONSENSUS
+    return seeds.astype(float).mask(consensus, groups[keys.N_SEEDS].max())
 
 
 def write_summary(study_dir: Path, summary: pd.DataFrame) -> Path:
@@ -208,34 +216,36 @@ def write_summary(study_dir: Path, summary: pd.DataFrame) -> Path:
 
 
 def format_summary(summary: pd.DataFrame, seeds: Sequence[int], k_policy: str) -> list[Table]:
-    """The summary for a terminal of 80 columns: one table a block, remarks below it."""
-    blocks = summary.groupby("block", sort=False)
-    return [_block_table(str(block), rows, seeds, k_policy) for block, rows in blocks]
+    """The summary for a terminal of 80 columns: one table a block and one of its consensus, remarks below."""
+    consensus = summary[keys.CLUSTERING] == keys.CONSENSUS
+    parts = summary.assign(consensus=consensus).groupby(["block", "consensus"], sort=False)
+    return [_block_table(str(block), rows, seeds, k_policy) for (block, _), rows in parts]
 
 
 def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], k_policy: str) -> Table:
+    consensus = rows[keys.CLUSTERING].iloc[0] == keys.CONSENSUS
     oracle = " (oracle: taken from the labels)" if k_policy == "labels" else ""
-    title = (
-        f"{block}: {_count(rows['n_sections'].max(), 'section')} of "
-        f"{_count(rows['n_patients'].max(), 'patient')}, {_count(len(seeds), 'seed')} "
-        f"({min(seeds)} to {max(seeds)})\nk policy {k_policy}{oracle}; {PROTOCOL}"
-    )
-    table = Table(
-        title=title,
-        caption="\n".join(_remarks(rows)),
-        box=box.SIMPLE_HEAD,
-        padding=0,
-        show_edge=False,
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("\nmethod", overflow="fold")
-    numbers = ["ARI\nmean", "\nmedian", "sd of\nseeds", "differ-\nence", "\nwins"]
-    for name in (*numbers, "t test\np Holm", "Wilcoxon\np Holm"):
-        table.add_column(name, justify="right", no_wrap=True)
+    cohort = f"{count(rows['n_sections'].max(), 'section')} of {count(rows['n_patients'].max(), 'patient')}"
+    fits = f"{cohort}, {count(len(seeds), 'seed')} ({min(seeds)} to {max(seeds)})"
+    if consensus:
+        fits = f"consensus of {count(rows['n_seeds'].max(), 'seed')} on {cohort}"
+    spread = "stabi-\nlity" if consensus else "sd of\nseeds"
+    numbers = [
+        "ARI\nmean",
+        "\nmedian",
+        spread,
+        "differ-\nence",
+        "\nwins",
+        "t test\np Holm",
+        "Wilcoxon\np Holm",
+    ]
     failures = rows["n_failed"].any()
-    if failures:
-        table.add_column("fits\nfailed", justify="right", no_wrap=True)
+    table = plain_table(
+        f"{block}: {fits}\nk policy {k_policy}{oracle}; {PROTOCOL}",
+        ["\nmethod"],
+        [*numbers, *(["fits\nfailed"] if failures else [])],
+        _remarks(rows),
+    )
     previous = None
     for row in rows.to_dict("records"):
         if previous and rows[keys.METHOD].iloc[0] == previous != row[keys.METHOD]:
@@ -244,39 +254,22 @@ def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], k_policy:
         compared = not row["is_default"] and row["n_paired"]
         table.add_row(
             _row_name(row),
-            *(_number(row[name], "") for name in ("mean_ari", "median_ari", "sd_seeds")),
-            "default" if row["is_default"] else _number(row["mean_difference"], "+"),
+            *(number(row[name]) for name in ("mean_ari", "median_ari")),
+            number(row[keys.STABILITY if consensus else "sd_seeds"]),
+            "default" if row["is_default"] else number(row["mean_difference"], "+"),
             f"{row['wins']}/{row['n_paired']}" if compared else "",
-            *("<0.001" if row[p] < 0.001 else _number(row[p], "") for p in ("t_p_holm", "wilcoxon_p_holm")),
+            *(p_value(row[p]) for p in ("t_p_holm", "wilcoxon_p_holm")),
             *([str(row["n_failed"] or "")] if failures else []),
         )
     return table
 
 
 def _row_name(row: dict[Any, Any]) -> str:
-    """Method and setting, or, for a control with none, its clustering: 'smoothed-pca (kmeans)'."""
-    if "=" in row[keys.SETTING]:
-        return f"{row[keys.METHOD]} {row[keys.SETTING]}"
-    return f"{row[keys.METHOD]} ({row[keys.CLUSTERING]})"
+    return row_name(row[keys.METHOD], row[keys.SETTING], row[keys.CLUSTERING])
 
 
 def _remarks(rows: pd.DataFrame) -> list[str]:
-    """Each remark once, with the rows it is about unless it is about all that were compared."""
     compared = rows[~rows["is_default"]]
-    about: dict[str, list[str]] = {}
-    for row in compared.to_dict("records"):
-        about.setdefault(row["remark"], []).append(_row_name(row))
-    lines = [
-        text if len(names) == len(compared) else f"{', '.join(names)}: {text}"
-        for text, names in about.items()
-        if text
-    ]
+    names = map(_row_name, compared.to_dict("records"))
+    lines = remark_lines(zip(names, compared["remark"], strict=True))
     return [*lines, HOLM_FAMILIES] if compared["wilcoxon_p"].notna().any() else lines
-
-
-def _number(value: float, sign: str) -> str:
-    return "" if pd.isna(value) else f"{value:{sign}.3f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"

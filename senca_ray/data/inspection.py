@@ -29,7 +29,7 @@ def inspect(path: Path, format: str | None = None) -> tuple[Table, list[str], li
     """
     if (path / keys.SHARD_FILE).is_file():
         return _inspect_shards([path])
-    folders = sorted(p.parent for p in path.glob(f"*/{keys.SHARD_FILE}"))
+    folders = sorted(p.parent for p in path.glob(f"[!.]*/{keys.SHARD_FILE}"))
     return _inspect_shards(folders) if folders else _inspect_raw(path, format)
 
 

@@ -23,25 +23,27 @@ PAS_NEIGHBORS, PAS_DIFFERENT = 10, 6
 
 
 def score(
-    sample: Sample, embedding: np.ndarray, regions: np.ndarray, pair: tuple[str, str] | None = None
+    sample: Sample, embedding: np.ndarray | None, regions: np.ndarray, pair: tuple[str, str] | None = None
 ) -> dict[str, Any]:
     """Score the regions of one section; every spot is clustered, `undetermined` ones are not scored.
 
-    Shapes: embedding (N, D); regions (N,) integers. Returns keys.ARI, NMI, SILHOUETTE, CHAOS, PAS
+    Shapes: embedding (N, D), or None for regions that come from none (no silhouette then); regions (N,)
+    integers. Returns keys.ARI, NMI, SILHOUETTE, CHAOS, PAS
     (floats, NaN where undefined), N_SPOTS, N_SCORED, LABEL_F1 (label -> F1) and PAIR_AMI, the last two
     None where they do not apply. Without labels only the label-free scores are numbers.
     Raises SencaError when the arrays do not belong to the section.
     """
     n_spots = len(sample.xy)
-    if len(regions) != n_spots or len(embedding) != n_spots:
+    n_rows = n_spots if embedding is None else len(embedding)
+    if len(regions) != n_spots or n_rows != n_spots:
         raise SencaError(
-            f"{sample.name}: {len(regions)} regions and {len(embedding)} embedding rows found; "
+            f"{sample.name}: {len(regions)} regions and {n_rows} embedding rows found; "
             f"expected one for each of the {n_spots} spots; pass the arrays of the same section"
         )
     result: dict[str, Any] = {
         keys.ARI: math.nan,
         keys.NMI: math.nan,
-        keys.SILHOUETTE: silhouette(embedding, regions),
+        keys.SILHOUETTE: math.nan if embedding is None else silhouette(embedding, regions),
         keys.CHAOS: chaos(sample.xy, regions),
         keys.PAS: pas(sample.nearest(PAS_NEIGHBORS), regions),
         keys.N_SPOTS: n_spots,

@@ -1,24 +1,27 @@
-"""Training of SENCA-st on one sample: full graph, one seed, the same numbers every time."""
+"""Training of SENCA-st on one sample: full graph, the same numbers every time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.fit.section import section_tensors
 from senca_ray.model.graph_transformer import dropout_mask
 from senca_ray.model.losses import loss_terms
-from senca_ray.model.senca import SectionTensors, Senca, standardise
-
-TILE = 3.0
-"""Side of a pooling tile in spot distances: 3x3 spots on a square grid."""
+from senca_ray.model.senca import Output, SectionTensors, Senca
 
 
 @dataclass(frozen=True)
@@ -31,83 +34,204 @@ class Trained:
     """Eq. 1 at every epoch, before that epoch's step."""
     terms: dict[str, tuple[float, ...]]
     """The unweighted terms of eq. 1 by name (those that apply), one value an epoch."""
+    earlier_seconds: float = 0.0
+    """Seconds spent before an interruption that training went on from."""
 
 
-def train(sample: Sample, setting: Setting, seed: int, device: str = "cpu") -> Trained:
+class Checkpoint(Protocol):
+    """Keeps the state of a training under way: tensors, numbers and text in dicts and lists."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The state kept last; None when there is none."""
+        ...
+
+    def due(self) -> bool:
+        """Whether it is time to keep the state again."""
+        ...
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep this state in place of the last one; its tensors change once this returns."""
+        ...
+
+
+Losses = tuple[Tensor, dict[str, Tensor]]
+"""Eq. 1 and its terms by name: scalars, or (S,) for a batch of S seeds."""
+
+
+def train(
+    sample: Sample, setting: Setting, seed: int, device: str = "cpu", checkpoint: Checkpoint | None = None
+) -> Trained:
     """Train one network on one section with Adam, full graph (section 4.1.1), and embed its spots.
 
     The result depends on the sample, setting, seed and machine alone: weights and dropout masks come from
-    generators of the seed's own. Raises SencaError when the loss or the embedding is not finite.
+    generators of the seed's own. Training that goes on from a checkpoint ends with the same numbers.
+    Raises SencaError when the loss or the embedding is not finite.
     """
     with _one_thread():
         section = section_tensors(sample, setting, device)
-        model, masks = initialise(section, setting, seed, device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=setting.learning_rate)
-        losses: list[float] = []
-        terms: dict[str, list[float]] = {}
-        for epoch in range(1, setting.epochs + 1):
+        model, masks = initialise(section, setting, seed)
+
+        def losses() -> Losses:
             mask = dropout_mask(section.expression.shape, setting.dropout, masks).to(device)
-            epoch_terms = loss_terms(model(section, mask), section, setting.temperature)
-            loss = epoch_terms.total(setting.mse_weight)
-            losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                raise _diverged(sample, setting, seed, f"the loss is {losses[-1]} in epoch {epoch}")
-            for name, term in epoch_terms._asdict().items():
-                if term is not None:
-                    terms.setdefault(name, []).append(term.item())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        embedding = _embed(model, section)
-    if not np.isfinite(embedding).all():
-        raise _diverged(sample, setting, seed, f"the embedding is not finite after epoch {setting.epochs}")
-    return Trained(embedding, tuple(losses), {name: tuple(values) for name, values in terms.items()})
+            return _losses(model(section, mask), section, setting)
+
+        training = _Training([seed], list(model.parameters()), [masks], setting.learning_rate)
+        training.run(losses, setting.epochs, checkpoint)
+        with torch.no_grad():
+            embedding = model(section).embedding.cpu().numpy()
+    return _trained(sample, setting, training, 0, embedding)
 
 
-def untrained(sample: Sample, setting: Setting, seed: int, device: str = "cpu") -> np.ndarray:
+def train_batch(
+    sample: Sample,
+    setting: Setting,
+    seeds: Sequence[int],
+    device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
+) -> list[Trained | SencaError]:
+    """Train the networks of several seeds as one batched model: what a GPU is given, which one starves.
+
+    Each seed starts from the weights and draws the masks of its own `train`; only the order of sums
+    differs. In the order of `seeds`; a seed that diverges gives the error that `train` would raise.
+    """
+    with _one_thread():
+        section = section_tensors(sample, setting, device)
+        models, masks = zip(*(initialise(section, setting, seed) for seed in seeds), strict=True)
+        weights, _ = stack_module_state(list(models))
+
+        def output(weights: dict[str, Tensor], mask: Tensor | None = None) -> Output:
+            return functional_call(models[0], weights, (section, mask))
+
+        def losses_of_one(weights: dict[str, Tensor], mask: Tensor) -> Losses:
+            return _losses(output(weights, mask), section, setting)
+
+        def losses() -> Losses:
+            drawn = [dropout_mask(section.expression.shape, setting.dropout, m) for m in masks]
+            return vmap(losses_of_one)(weights, torch.stack(drawn).to(device))
+
+        training = _Training(list(seeds), list(weights.values()), list(masks), setting.learning_rate)
+        # Inside vmap no tensor says that it wants a gradient, so the fused forms of attention would keep
+        # nothing for theirs (and the CPU's has no batched form): the plain one.
+        with sdpa_kernel(SDPBackend.MATH):
+            training.run(losses, setting.epochs, checkpoint)
+            with torch.no_grad():
+                embeddings = vmap(lambda w: output(w).embedding)(weights).cpu().numpy()
+    results: list[Trained | SencaError] = []
+    for index in range(len(seeds)):
+        try:
+            results.append(_trained(sample, setting, training, index, embeddings[index]))
+        except SencaError as error:
+            results.append(error)
+    return results
+
+
+def untrained(sample: Sample, setting: Setting, seed: int) -> np.ndarray:
     """Embed a section with the network that `train` starts from, (N, bottleneck) float32.
 
     It is the control of every claim about training.
     """
-    with _one_thread():
-        section = section_tensors(sample, setting, device)
-        model, _ = initialise(section, setting, seed, device)
-        return _embed(model, section)
+    with _one_thread(), torch.no_grad():
+        section = section_tensors(sample, setting)
+        model, _ = initialise(section, setting, seed)
+        return model(section).embedding.numpy()
 
 
-def section_tensors(sample: Sample, setting: Setting, device: str = "cpu") -> SectionTensors:
-    """Put the prefix of a sample that `setting` asks for into tensors; raises SencaError if it is short."""
-    itself = np.arange(len(sample.xy))[:, None]
-    neighborhood = np.hstack([itself, sample.nearest(setting.neighbors)])
-    # Rounded like the neighbour order, so that a spot on a tile's edge does not change sides by 1e-16.
-    corner = np.round((sample.xy - sample.xy.min(axis=0)) / TILE, 6)
-    _, tiles, sizes = np.unique(np.floor(corner), axis=0, return_inverse=True, return_counts=True)
-    image = sample.image_features
-    return SectionTensors(
-        expression=torch.from_numpy(sample.expression(setting.hvgs)).to(device),
-        neighborhood=torch.from_numpy(neighborhood).to(device),
-        tiles=torch.from_numpy(tiles).to(device),
-        tile_sizes=torch.from_numpy(sizes).float().to(device),
-        image_features=None if image is None else standardise(torch.tensor(image).to(device)),
-    )
+def initialise(section: SectionTensors, setting: Setting, seed: int) -> tuple[Senca, torch.Generator]:
+    """Build the network of a seed and the generator of its dropout masks; the global state is untouched.
 
-
-def initialise(
-    section: SectionTensors, setting: Setting, seed: int, device: str = "cpu"
-) -> tuple[Senca, torch.Generator]:
-    """Build the network of a seed and the generator of its dropout masks; the global state is untouched."""
+    The network is on the device and in the precision of the section.
+    """
     # Two independent streams: masks drawn from the weights' stream would be correlated with the weights.
     weights_seed, masks_seed = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
     features = None if section.image_features is None else section.image_features.shape[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights_seed)
         model = Senca(section.expression.shape[1], features, setting)
-    return model.to(device), torch.Generator().manual_seed(masks_seed)
+    return model.to(section.expression), torch.Generator().manual_seed(masks_seed)
 
 
-def _embed(model: Senca, section: SectionTensors) -> np.ndarray:
-    with torch.no_grad():
-        return model(section).embedding.cpu().numpy()
+def _losses(output: Output, section: SectionTensors, setting: Setting) -> Losses:
+    terms = loss_terms(output, section, setting.temperature, setting.contrast)
+    return terms.total(setting.mse_weight), {k: v for k, v in terms._asdict().items() if v is not None}
+
+
+@dataclass
+class _Training:
+    """Adam on the network of one seed, or on those of S seeds stacked: weights, masks and history."""
+
+    seeds: list[int]
+    parameters: list[Tensor]
+    masks: list[torch.Generator]
+    """The generator of each seed's dropout masks."""
+    learning_rate: float
+    losses: list[list[float]] = field(default_factory=list)
+    """For each epoch the loss of each seed."""
+    terms: dict[str, list[list[float]]] = field(default_factory=dict)
+    earlier_seconds: float = 0.0
+
+    def run(self, losses: Callable[[], Losses], epochs: int, checkpoint: Checkpoint | None) -> None:
+        """Take a step an epoch; ends early when no seed has a finite loss any more."""
+        started = time.perf_counter()
+        optimizer = torch.optim.Adam(self.parameters, lr=self.learning_rate)
+        if checkpoint is not None:
+            self._go_on(checkpoint.load(), optimizer)
+        for epoch in range(len(self.losses) + 1, epochs + 1):
+            loss, terms = losses()
+            self.losses.append(loss.reshape(-1).tolist())
+            for name, term in terms.items():
+                self.terms.setdefault(name, []).append(term.reshape(-1).tolist())
+            if not any(map(math.isfinite, self.losses[-1])):
+                return
+            optimizer.zero_grad()
+            loss.sum().backward()
+            optimizer.step()
+            if checkpoint is not None and epoch < epochs and checkpoint.due():
+                seconds = self.earlier_seconds + time.perf_counter() - started
+                checkpoint.save(self._state(optimizer, seconds))
+
+    def _state(self, optimizer: torch.optim.Optimizer, seconds: float) -> dict[str, Any]:
+        return {
+            "seeds": self.seeds,
+            "parameters": [parameter.detach() for parameter in self.parameters],
+            "optimizer": optimizer.state_dict(),
+            "masks": [generator.get_state() for generator in self.masks],
+            "losses": self.losses,
+            "terms": self.terms,
+            "seconds": seconds,
+        }
+
+    def _go_on(self, state: dict[str, Any] | None, optimizer: torch.optim.Optimizer) -> None:
+        if state is None or state["seeds"] != self.seeds:
+            return
+        with torch.no_grad():
+            for parameter, kept in zip(self.parameters, state["parameters"], strict=True):
+                parameter.copy_(kept)
+        optimizer.load_state_dict(state["optimizer"])
+        for generator, kept in zip(self.masks, state["masks"], strict=True):
+            generator.set_state(kept)
+        self.losses, self.terms = state["losses"], state["terms"]
+        self.earlier_seconds = state["seconds"]
+
+
+def _trained(
+    sample: Sample, setting: Setting, training: _Training, index: int, embedding: np.ndarray
+) -> Trained:
+    """The result of one seed of a training; raises SencaError when it is not finite."""
+    losses = tuple(values[index] for values in training.losses)
+    epoch = next((e for e, loss in enumerate(losses, 1) if not math.isfinite(loss)), None)
+    finding = None
+    if epoch is not None:
+        finding = f"the loss is {losses[epoch - 1]} in epoch {epoch}"
+    elif not np.isfinite(embedding).all():
+        finding = f"the embedding is not finite after epoch {setting.epochs}"
+    if finding is not None:
+        raise SencaError(
+            f"{sample.name}, seed {training.seeds[index]}: {finding}; expected finite numbers. Lower "
+            f"learning_rate (now {setting.learning_rate:g}), or run `senca inspect` on the shard if other "
+            "seeds fail as well"
+        )
+    terms = {name: tuple(values[index] for values in epochs) for name, epochs in training.terms.items()}
+    return Trained(embedding, losses, terms, training.earlier_seconds / len(training.seeds))
 
 
 @contextmanager
@@ -119,10 +243,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _diverged(sample: Sample, setting: Setting, seed: int, finding: str) -> SencaError:
-    return SencaError(
-        f"{sample.name}, seed {seed}: {finding}; expected finite numbers. Lower learning_rate "
-        f"(now {setting.learning_rate:g}), or run `senca inspect` on the shard if other seeds fail as well"
-    )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
+from senca_ray.errors import SencaError
+
+if TYPE_CHECKING:
+    from senca_ray.fit.train import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,8 @@ class Embedding:
     """(N, D) float32 or float64, one row a spot."""
     losses: tuple[float, ...] = ()
     """Training loss of every epoch; empty for methods that are not trained."""
+    earlier_seconds: float = 0.0
+    """Seconds spent before an interruption that training went on from."""
 
 
 class Method(Protocol):
@@ -41,4 +48,31 @@ class Method(Protocol):
 
     def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
         """Embed one section; raises SencaError where the method does not apply to it."""
+        ...
+
+
+@runtime_checkable
+class TrainedMethod(Method, Protocol):
+    """A method that trains a network: it may run on a GPU, all seeds at once, and can be interrupted."""
+
+    def embed(
+        self,
+        sample: Sample,
+        setting: Setting,
+        seed: int,
+        device: str = "cpu",
+        checkpoint: Checkpoint | None = None,
+    ) -> Embedding:
+        """Embed one section on a device, going on from the checkpoint where it holds this seed's state."""
+        ...
+
+    def embed_batch(
+        self,
+        sample: Sample,
+        setting: Setting,
+        seeds: Sequence[int],
+        device: str,
+        checkpoint: Checkpoint | None = None,
+    ) -> list[Embedding | SencaError]:
+        """Embed with several seeds as one batched model; what a seed would raise stands in its place."""
         ...

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
+from senca_ray.errors import SencaError
 from senca_ray.methods.base import Embedding
+
+if TYPE_CHECKING:
+    from senca_ray.fit.train import Checkpoint, Trained
 
 
 class Senca:
@@ -21,19 +28,51 @@ class Senca:
         """The setting's HVGs."""
         return setting.hvgs
 
-    def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
+    def embed(
+        self,
+        sample: Sample,
+        setting: Setting,
+        seed: int,
+        device: str = "cpu",
+        checkpoint: Checkpoint | None = None,
+    ) -> Embedding:
         """Train and return the shared embedding S, (N, bottleneck)."""
         from senca_ray.fit.train import train
 
-        trained = train(sample, setting, seed)
-        return Embedding(trained.embedding, trained.losses)
+        return _embedding(train(sample, setting, seed, device, checkpoint))
+
+    def embed_batch(
+        self,
+        sample: Sample,
+        setting: Setting,
+        seeds: Sequence[int],
+        device: str,
+        checkpoint: Checkpoint | None = None,
+    ) -> list[Embedding | SencaError]:
+        """Train all seeds as one batched model; S (N, bottleneck) of each, or the error it ended with."""
+        from senca_ray.fit.train import train_batch
+
+        results = train_batch(sample, setting, seeds, device, checkpoint)
+        return [result if isinstance(result, SencaError) else _embedding(result) for result in results]
 
 
-class Untrained(Senca):
+def _embedding(trained: Trained) -> Embedding:
+    return Embedding(trained.embedding, trained.losses, trained.earlier_seconds)
+
+
+class Untrained:
     """The network of SENCA-st as initialised: what architecture and preprocessing give by themselves."""
 
     name = "untrained"
     title = "the same network before training"
+    clustering: str | None = None
+    needs_image = False
+    seeded = True
+    follows_setting = True
+
+    def genes_needed(self, setting: Setting) -> int:
+        """The setting's HVGs."""
+        return setting.hvgs
 
     def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
         """Return the shared embedding S at initialisation, (N, bottleneck)."""

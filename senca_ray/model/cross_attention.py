@@ -6,7 +6,8 @@ import math
 
 from torch import Tensor, nn
 
-from senca_ray.config import Softmax
+from senca_ray.config import Attention, Softmax
+from senca_ray.model.graph_transformer import neighborhood_mean
 
 
 def neighborhood_attention(
@@ -28,15 +29,20 @@ def neighborhood_attention(
 class AttentionLayer(nn.Module):
     """One of the two attention layers, with its weights W^q, W^k, W^v."""
 
-    def __init__(self, embedding: int, softmax: Softmax) -> None:
+    def __init__(self, embedding: int, softmax: Softmax, attention: Attention) -> None:
         super().__init__()
-        self.softmax = softmax
+        self.softmax, self.attention = softmax, attention
+        # Without attention weights W^q and W^k stand idle; they are there all the same, so that a seed
+        # starts every other layer as it does with them, and the two stay a pair.
         self.query = nn.Linear(embedding, embedding, bias=False)
         self.key = nn.Linear(embedding, embedding, bias=False)
         self.value = nn.Linear(embedding, embedding, bias=False)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, neighborhood: Tensor) -> Tensor:
         """Weigh `values` by how `queries` meet `keys`: all (N, E), neighborhood (N, K+1). Returns (N, E)."""
+        if self.attention == "uniform":
+            attended = neighborhood_mean(self.value(values), neighborhood)
+            return attended if self.softmax == "neighbours" else attended.softmax(dim=1)
         return neighborhood_attention(
             self.query(queries), self.key(keys), self.value(values), neighborhood, self.softmax
         )
@@ -45,13 +51,15 @@ class AttentionLayer(nn.Module):
 class NeighborhoodCrossAttention(nn.Module):
     """E_i = A¹_i + A²_i of eqs. 2-4, or attention within the RNA embeddings of a section without image."""
 
-    def __init__(self, embedding: int, softmax: Softmax, image: bool) -> None:
+    def __init__(
+        self, embedding: int, softmax: Softmax, image: bool, attention: Attention = "learned"
+    ) -> None:
         super().__init__()
         self.project_rna = nn.Linear(embedding, embedding)
-        self.attend_rna = AttentionLayer(embedding, softmax)
+        self.attend_rna = AttentionLayer(embedding, softmax, attention)
         if image:
             self.project_image = nn.Linear(embedding, embedding)
-            self.attend_image = AttentionLayer(embedding, softmax)
+            self.attend_image = AttentionLayer(embedding, softmax, attention)
 
     def forward(self, rna: Tensor, image: Tensor | None, neighborhood: Tensor) -> Tensor:
         """Fuse R and H spot by spot; rna, image (N, E), neighborhood (N, K+1). Returns E (N, E)."""

@@ -13,7 +13,7 @@ from senca_ray.model.senca import Output, SectionTensors
 
 
 class LossTerms(NamedTuple):
-    """The terms of eq. 1, unweighted scalars; a section without image has nothing to contrast (None)."""
+    """The terms of eq. 1, unweighted scalars; None where there is nothing to contrast, or it is left out."""
 
     pooled: Tensor | None
     """NT-Xent_g(H_p, R_p)."""
@@ -37,10 +37,10 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     Returns the mean over the 2M rows. Source: NT-Xent of SimCLR, the paper's [5].
     """
     rows = functional.normalize(torch.cat([first, second]), dim=1)
-    # Dividing the rows, not the (2M, 2M) product, by the temperature is the same and cheaper; so is
-    # adding -inf to the diagonal, whose gradient is a plain pass-through, compared with masked_fill.
-    not_itself = torch.diag(rows.new_full((len(rows),), -torch.inf))
-    logits = (rows / temperature) @ rows.T + not_itself
+    # Dividing the rows, not the (2M, 2M) product, by the temperature is the same and cheaper.
+    logits = (rows / temperature) @ rows.T
+    # No row is its own partner. Autograd need not know: the softmax is 0 there, and so is the gradient.
+    logits.detach().diagonal().fill_(-torch.inf)
     partner = torch.arange(len(rows), device=rows.device).roll(len(first))
     return functional.cross_entropy(logits, partner)
 
@@ -51,10 +51,15 @@ def tile_mean(values: Tensor, tiles: Tensor, tile_sizes: Tensor) -> Tensor:
     return sums / tile_sizes[:, None]
 
 
-def loss_terms(output: Output, section: SectionTensors, temperature: float) -> LossTerms:
-    """Compute the terms of eq. 1; pooling and windowing as docs/model.md reads section 3.5."""
+def loss_terms(
+    output: Output, section: SectionTensors, temperature: float, contrast: bool = True
+) -> LossTerms:
+    """Compute the terms of eq. 1; pooling and windowing as docs/model.md reads section 3.5.
+
+    `contrast=False` leaves the two NT-Xent terms out.
+    """
     reconstruction = functional.mse_loss(output.reconstruction, output.encoder_input)
-    if output.image is None:
+    if output.image is None or not contrast:
         return LossTerms(None, None, reconstruction)
     image_p, rna_p = (tile_mean(x, section.tiles, section.tile_sizes) for x in (output.image, output.rna))
     image_w, rna_w = (neighborhood_mean(x, section.neighborhood) for x in (output.image, output.rna))

@@ -62,7 +62,9 @@ class Senca(nn.Module):
         self.rna_branch = GraphTransformer(genes, embedding, setting.hidden)
         if features is not None:
             self.image_branch = nn.Linear(features, embedding)
-        self.cross_attention = NeighborhoodCrossAttention(embedding, setting.softmax, features is not None)
+        self.cross_attention = NeighborhoodCrossAttention(
+            embedding, setting.softmax, features is not None, setting.attention
+        )
         self.encoder = nn.Linear(embedding, setting.bottleneck)
         self.decoder = nn.Linear(setting.bottleneck, embedding)
 

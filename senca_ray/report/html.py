@@ -18,7 +18,10 @@ from senca_ray.files import write_text
 from senca_ray.methods import MODEL
 from senca_ray.report.figures import render, sweep_figures
 from senca_ray.report.maps import SectionMaps, overlay, section_maps
-from senca_ray.report.view import VARIANT, StudyView, explain, is_model, load_study
+from senca_ray.report.search import objective_name, search_content
+from senca_ray.report.search_figures import search_figures
+from senca_ray.report.tables import block, failures, setting_tables
+from senca_ray.report.view import StudyView, explain, load_study, n_fits, settings_of, value_of
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NOTHING = "–"
@@ -56,6 +59,7 @@ def _environment() -> Environment:
         "p": lambda value: _number(value, ".2g"),
         "base64": _base64,
         "counted": _counted,
+        "objective": objective_name,
     }
     return environment
 
@@ -79,12 +83,16 @@ def _content(view: StudyView) -> dict[str, Any]:
     description = view.description
     figures = {title: render(figure, "svg") for title, figure in sweep_figures(view)}
     numbers = {sample: number for number, sample in enumerate(description["shards"], start=1)}
-    failures = view.results[view.results[keys.STATUS] == keys.FAILED]
+    failed = view.results[view.results[keys.STATUS] == keys.FAILED]
+    settings = settings_of(description)
     return {
         "study": description,
-        "vary": description["vary"],
-        "values": [str(v) for v in description["values"]],
+        "settings": settings,
         "default": view.default,
+        "vary": description.get("vary"),
+        "values": [value_of(description, n) for n in settings] if description.get("vary") else [],
+        "consensus": (view.compared[keys.CLUSTERING] == keys.CONSENSUS).any(),
+        "search": _search(view, view.selection) if view.selection else None,
         "n_sections": len(description["shards"]),
         "n_patients": view.results[keys.PATIENT].nunique(),
         "controls": [(name, explain(name)) for name in description["controls"]],
@@ -92,76 +100,24 @@ def _content(view: StudyView) -> dict[str, Any]:
         "protocol": PROTOCOL,
         "holm": HOLM_FAMILIES,
         "blocks": [
-            _block(view, str(title), rows, figures.get(str(title)))
+            block(view, str(title), rows, figures.get(str(title)))
             for title, rows in view.summary.groupby("block", sort=False)
         ],
-        "n_rows": len(view.results),
-        "n_failed": len(failures),
-        "failures": _failures(failures),
+        "ranking": view.ranking.to_dict("records"),
+        "n_rows": n_fits(view.results),
+        "n_failed": n_fits(failed),
+        "failures": failures(failed),
         "numbers": numbers,
         "sections": [{"number": n} | _section(view, sample) for sample, n in numbers.items()],
-        "settings": {"Model settings": description["setting"], "Preparation": description["prepare"]},
-        "versions": description.get("versions", {}),
+        "tables": setting_tables(description),
     }
 
 
-def _block(view: StudyView, title: str, summary: pd.DataFrame, figure: bytes | None) -> dict[str, Any]:
-    named = summary.assign(control=summary[keys.METHOD] != MODEL)
-    rows: list[dict[Any, Any]] = named.to_dict("records")
-    sections = view.sections[view.sections["block"] == title]
-    return {
-        "title": title,
-        "figure": figure,
-        "rows": rows,
-        "n_sections": int(summary["n_sections"].max()),
-        "n_patients": int(summary["n_patients"].max()),
-        "n_seeds": int(summary["n_seeds"].max()),
-        "default": next((r for r in rows if r["is_default"]), None),
-        "others": [r for r in rows if not r["control"] and not r["is_default"]],
-        "best_control": max(
-            (r for r in rows if r["control"] and pd.notna(r["mean_ari"])),
-            key=lambda r: r["mean_ari"],
-            default=None,
-        ),
-        "remarks": _remarks(rows),
-        "table": _section_table(view, sections),
-    }
-
-
-def _remarks(rows: list[dict[Any, Any]]) -> list[tuple[str, str]]:
-    """Each remark once, with the rows it is about."""
-    about: dict[str, list[str]] = {}
-    for row in rows:
-        if row["remark"]:
-            about.setdefault(row["remark"], []).append(_title(row[keys.METHOD], row[keys.SETTING]))
-    return [(", ".join(names), text) for text, names in about.items()]
-
-
-def _title(method: str, setting: str) -> str:
-    return setting if method == MODEL else method
-
-
-def _section_table(view: StudyView, sections: pd.DataFrame) -> dict[str, Any]:
-    """A line a section, a column a variant; a cell is a row of the section table or None."""
-    variants = view.variants(sections)
-    cells = {(row[keys.SAMPLE], *(row[name] for name in VARIANT)): row for row in sections.to_dict("records")}
-    samples = sections[[keys.SAMPLE, keys.PATIENT]].drop_duplicates().itertuples(index=False, name=None)
-    return {
-        "columns": [(_title(v[0], v[1]), not is_model(v), v[1] == view.default) for v in variants],
-        "lines": [
-            (sample, patient, [cells.get((sample, *variant)) for variant in variants])
-            for sample, patient in sorted(samples)
-        ],
-    }
-
-
-def _failures(failed: pd.DataFrame) -> list[dict[str, Any]]:
-    """Failed rows, one line for all seeds that failed for the same reason."""
-    columns = [keys.SAMPLE, keys.METHOD, keys.SETTING, keys.REASON]
-    return [
-        dict(zip(columns, key, strict=True)) | {"seeds": ", ".join(str(s) for s in sorted(rows[keys.SEED]))}
-        for key, rows in failed.groupby(columns, dropna=False)
+def _search(view: StudyView, selection: dict[str, Any]) -> dict[str, Any]:
+    figures = [
+        {"caption": shown.caption, "drawing": render(shown.figure, "svg")} for shown in search_figures(view)
     ]
+    return search_content(view, selection) | {"figures": figures}
 
 
 def _section(view: StudyView, sample: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 
 from senca_ray import keys
 from senca_ray.data.shards import Display
-from senca_ray.report.view import VARIANT, StudyView, is_model
+from senca_ray.report.view import VARIANT, StudyView, is_consensus, is_model
 
 PALETTE = (
     *("#0072B2", "#E69F00", "#009E73", "#F0E442", "#D55E00", "#56B4E9", "#CC79A7", "#000000"),
@@ -40,7 +40,7 @@ class SpotMap:
 
     title: str
     kind: str
-    """'labels', 'model' or 'control'."""
+    """'labels', 'model', 'consensus' (of the seeds of a model's setting) or 'control'."""
     codes: np.ndarray | None
     """(N,) colour code of every spot; None where there are no regions."""
     row: pd.Series | None
@@ -53,7 +53,11 @@ class SpotMap:
             return ""
         if self.codes is None:
             return f"no regions: {self.row[keys.REASON]}"
-        known = f"{self.row[keys.K]:.0f} regions, seed {self.row[keys.SEED]}"
+        known = f"{self.row[keys.K]:.0f} regions, "
+        if self.kind == "consensus":
+            known += f"{self.row[keys.N_SEEDS]:.0f} seeds combined, stability {self.row[keys.STABILITY]:.3f}"
+        else:
+            known += f"seed {self.row[keys.SEED]}"
         return known if pd.isna(self.row[keys.ARI]) else f"ARI {self.row[keys.ARI]:.3f}, {known}"
 
 
@@ -175,13 +179,26 @@ def _rim(section: SectionMaps, code: int) -> str:
 
 
 def _shown(view: StudyView, sample: str) -> Iterator[tuple[str, str, pd.Series]]:
-    """Title, kind and row of every variant of a section, the default setting first."""
-    rows = view.results[view.results[keys.SAMPLE] == sample]
+    """Title, kind and row of every variant of a section, the default setting first.
+
+    Of the consensus partitions only one is shown, beside its single seed: of a search the one of the chosen
+    setting, else of the default.
+    """
+    rows = view.drawn(sample)
     groups = dict(iter(rows.groupby(list(VARIANT))))
-    for variant in sorted(view.variants(rows), key=lambda v: not (is_model(v) and v[1] == view.default)):
+    variants = view.variants(rows)
+    settings = [v[1] for v in variants if is_model(v)]
+    featured = settings[-1] if view.selection and settings else view.default
+    combined = next((v for v in variants if is_model(v) and is_consensus(v) and v[1] == featured), None)
+    single = [v for v in variants if not is_consensus(v)]
+    for variant in sorted(single, key=lambda v: not (is_model(v) and v[1] == view.default)):
         method, setting = variant[:2]
         title, kind = (setting, "model") if is_model(variant) else (method, "control")
         yield title, kind, _typical(groups[variant])
+        if is_model(variant) and setting == featured and combined:
+            row = groups[combined].iloc[0]
+            if row[keys.STATUS] == keys.OK:
+                yield f"consensus, {setting}", "consensus", row
 
 
 def _typical(rows: pd.DataFrame) -> pd.Series:

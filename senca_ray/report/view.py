@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from senca_ray import keys
 from senca_ray.analysis.description import read_description
+from senca_ray.analysis.objectives import objective_agreement
 from senca_ray.analysis.results import read_regions, read_results
+from senca_ray.analysis.selection import TUNED, read_selection, with_selection
 from senca_ray.analysis.tables import sample_table
 from senca_ray.data.shards import Display, read_display
 from senca_ray.errors import Problem, ProblemsError, SencaError
@@ -26,6 +28,7 @@ _MADE_BY = {
 
 VARIANT = (keys.METHOD, keys.SETTING, keys.CLUSTERING, keys.K_POLICY)
 """What tables and maps have one line or panel for."""
+Variant = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,17 @@ class StudyView:
     description: dict[str, Any]
     """study.json."""
     results: pd.DataFrame
-    """One row a seed, with its `regions`, (N,) int16, where it has any."""
+    """One row a seed and one a consensus, with its `regions`, (N,) int16, where it has any."""
+    compared: pd.DataFrame
+    """The rows that tables are made of: of a search the default, what was tested, and the controls."""
     summary: pd.DataFrame
     """One row per block and variant, with its tests."""
     sections: pd.DataFrame
     """One row per block, variant and section, averaged over seeds."""
+    ranking: pd.DataFrame
+    """How well scores without labels rank the settings; empty where that cannot be said."""
+    selection: dict[str, Any] | None
+    """What a search tried and chose, selection.json; None for a grid."""
     displays: dict[str, Display]
     """Sections by sample id, in the study's order."""
     unreadable: dict[str, str]
@@ -52,25 +61,75 @@ class StudyView:
         found = {str(x) for d in self.displays.values() if d.labels is not None for x in d.labels}
         return tuple(sorted(found - {keys.UNDETERMINED}))
 
-    def setting(self, value: object) -> str:
-        """How result rows name a value of the sweep."""
-        return f"{self.description['vary']}={value}"
-
     @property
     def default(self) -> str:
         """The setting that the others are tested against."""
-        return self.setting(self.description["default"])
+        return str(self.description["default"])
 
-    def variants(self, rows: pd.DataFrame) -> list[tuple[str, ...]]:
-        """The variants in `rows`: the model's settings in the order of the summary, then the controls."""
+    @property
+    def folds(self) -> list[dict[str, Any]]:
+        """The folds of a search; none for a grid."""
+        return self.selection["folds"] if self.selection else []
+
+    @property
+    def main_fold(self) -> dict[str, Any]:
+        """The fold of a search whose choice is the one to go on with: of all patients, else the only one."""
+        return next((fold for fold in self.folds if fold["name"] == "all"), self.folds[0])
+
+    def drawn(self, sample: str) -> pd.DataFrame:
+        """The rows of a section that maps show.
+
+        Those compared; and of a search, where the section tests no setting, the one chosen (under its own
+        label), the default and the controls.
+        """
+        if self.selection is None:
+            return self.compared[self.compared[keys.SAMPLE] == sample]
+        rows = self.results[self.results[keys.SAMPLE] == sample]
+        tuned = self.compared[(self.compared[keys.SAMPLE] == sample) & (self.compared[keys.SETTING] == TUNED)]
+        named = {self.default} if len(tuned) else {self.default, self.main_fold["chosen"]}
+        return pd.concat([rows[(rows[keys.METHOD] != MODEL) | rows[keys.SETTING].isin(named)], tuned])
+
+    def variants(self, rows: pd.DataFrame) -> list[Variant]:
+        """The variants in `rows`, in the order of the summary within a block."""
         present = set(rows[list(VARIANT)].itertuples(index=False, name=None))
-        ordered = self.summary[list(VARIANT)].drop_duplicates().itertuples(index=False, name=None)
-        return sorted((v for v in ordered if v in present), key=lambda v: (not is_model(v), v[0]))
+        return sorted(present, key=lambda variant: _rank(variant, self.description))
 
 
-def is_model(variant: tuple[str, ...]) -> bool:
+def settings_of(description: dict[str, Any]) -> list[str]:
+    """Labels of the model's settings in the order of tables and figures."""
+    if description["kind"] == "search":
+        return [description["default"], TUNED]
+    labels = list(description["variants"])
+    # Values of one field have an order of their own; parts left out are read against the whole.
+    return labels if description["vary"] else sorted(labels, key=lambda name: name != description["default"])
+
+
+def value_of(description: dict[str, Any], label: str) -> Any:
+    """The value that a variant gives to the varied field."""
+    vary = description["vary"]
+    return description["variants"][label].get(vary, description["setting"][vary])
+
+
+def is_model(variant: Variant) -> bool:
     """False for controls."""
     return variant[0] == MODEL
+
+
+def is_consensus(variant: Variant) -> bool:
+    """True for partitions that combine the seeds of a trial."""
+    return variant[2] == keys.CONSENSUS
+
+
+def _rank(variant: Variant, description: dict[str, Any]) -> tuple[Any, ...]:
+    """Single seeds before their consensus, the model before controls, its settings in the study's order."""
+    settings = settings_of(description)
+    place = settings.index(variant[1]) if variant[1] in settings else len(settings)
+    return (is_consensus(variant), not is_model(variant), place if is_model(variant) else 0, *variant)
+
+
+def n_fits(rows: pd.DataFrame) -> int:
+    """Fits among result rows: a consensus is none."""
+    return int((rows[keys.CLUSTERING] != keys.CONSENSUS).sum())
 
 
 def explain(method: str) -> str:
@@ -93,14 +152,19 @@ def load_study(study_dir: Path) -> StudyView:
     if missing:
         raise ProblemsError(missing, "the study folder")
     description = read_description(folder)
-    results = read_results(folder)
+    results = read_results(folder).merge(read_regions(folder), how="left", on=list(keys.ROW_KEY))
+    selection = read_selection(folder) if description["kind"] == "search" else None
+    compared = with_selection(results, selection) if selection else results
     displays, unreadable = _read_displays(description["shards"])
     return StudyView(
         folder=folder,
         description=description,
-        results=results.merge(read_regions(folder), how="left", on=list(keys.ROW_KEY)),
+        results=results,
+        compared=compared,
         summary=_read_summary(folder),
-        sections=sample_table(results),
+        sections=sample_table(compared),
+        ranking=objective_agreement(results),
+        selection=selection,
         displays=displays,
         unreadable=unreadable,
     )

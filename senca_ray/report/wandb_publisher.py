@@ -18,12 +18,16 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from PIL import Image
 
 from senca_ray import keys
+from senca_ray.analysis.selection import choices
 from senca_ray.report.figures import render, sweep_figures
 from senca_ray.report.maps import picture, section_maps
-from senca_ray.report.view import StudyView, load_study
+from senca_ray.report.search import suggestions
+from senca_ray.report.search_figures import search_figures
+from senca_ray.report.view import StudyView, load_study, n_fits
 
 PROJECT = "senca-ray"
 _INIT_SECONDS, _FINISH_SECONDS = 15.0, 120.0
@@ -179,9 +183,15 @@ def _content(view: StudyView) -> dict[str, Any]:
         "summary": wandb.Table(dataframe=_plain(view.summary)),
         "sections": wandb.Table(dataframe=_plain(view.sections)),
     }
+    if len(view.ranking):
+        content["label_free_objectives"] = wandb.Table(dataframe=_plain(view.ranking))
     for title, figure in sweep_figures(view):
-        with Image.open(io.BytesIO(render(figure, "png"))) as image:
-            content[f"sweep/{_slug(title)}"] = wandb.Image(image, caption=title)
+        content[f"sweep/{_slug(title)}"] = _image(figure, title)
+    if view.selection:
+        content["search/suggestions"] = wandb.Table(dataframe=_plain(suggestions(view, view.folds)))
+        content["search/choices"] = wandb.Table(dataframe=_plain(choices(view.selection, view.results)))
+        for shown in search_figures(view):
+            content[f"search/{shown.name}"] = _image(shown.figure, shown.caption)
     for sample in view.displays:
         section = section_maps(view, sample)
         drawn: list[tuple[str, np.ndarray | None]] = []
@@ -195,20 +205,32 @@ def _content(view: StudyView) -> dict[str, Any]:
     return content
 
 
+def _image(figure: Figure, caption: str) -> Any:
+    import wandb
+
+    with Image.open(io.BytesIO(render(figure, "png"))) as image:
+        return wandb.Image(image, caption=caption)
+
+
 def _headline(view: StudyView) -> Iterator[tuple[str, Any]]:
     for row in view.summary.to_dict("records"):
         if pd.notna(row["mean_ari"]):
-            yield f"{_slug(row['block'])}/{row[keys.METHOD]}/{row[keys.SETTING]}/mean_ari", row["mean_ari"]
+            part = "/consensus" if row[keys.CLUSTERING] == keys.CONSENSUS else ""
+            name = f"{_slug(row['block'])}{part}/{row[keys.METHOD]}/{row[keys.SETTING]}/mean_ari"
+            yield name, row["mean_ari"]
+    if view.selection:
+        yield "search/chosen", view.main_fold["chosen"]
     yield "sections", len(view.description["shards"])
     yield "patients", int(view.results[keys.PATIENT].nunique())
-    yield "failed_fits", int((view.results[keys.STATUS] == keys.FAILED).sum())
+    yield "failed_fits", n_fits(view.results[view.results[keys.STATUS] == keys.FAILED])
 
 
 def _artifact(view: StudyView) -> Any:
     import wandb
 
     artifact = wandb.Artifact(_slug(view.description["name"]), type="results")
-    for name in (keys.RESULTS_FILE, keys.REGIONS_FILE, keys.SUMMARY_FILE):
+    made = (keys.RESULTS_FILE, keys.REGIONS_FILE, keys.SUMMARY_FILE)
+    for name in (*made, keys.SELECTION_FILE) if view.selection else made:
         artifact.add_file(str(view.folder / name))
     return artifact
 

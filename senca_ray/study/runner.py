@@ -1,24 +1,35 @@
-"""Run trials as Ray Tune trials, one CPU each, on workers that are used again."""
+"""Run a plan's trials as Ray Tune trials, on workers that are used again."""
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import logging
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ray import get, tune
-from ray.tune import Callback, RunConfig, TuneConfig
+import ray
+from ray import tune
+from ray.tune import PlacementGroupFactory, RunConfig, TuneConfig
 
-from senca_ray import cluster, keys
-from senca_ray.study.trial import Trial, from_config, lost_rows, run_trial, to_config
+from senca_ray import keys
+from senca_ray.study.checkpoint import TrialCheckpoint
+from senca_ray.study.packing import Packing
+from senca_ray.study.plan import Plan
+from senca_ray.study.queue import DEVICE_MB, OUT_OF_MEMORY, PEAK_MB, SHARE, TRIAL, TrialQueue
+from senca_ray.study.trial import OutOfMemory, Trial, from_config, run_trial
 
-_WORKER_LOSSES = 3
-"""How often a trial is started again after its worker or node was lost."""
+_SINK, _RUN, _CHECKPOINTS = "sink", "run", "checkpoints"
+_TUNE_FOLDER = "tune"
 
-Progress = Callable[[int], None]
-"""Called with the number of trials that have ended."""
+Run = Callable[..., list[dict[str, Any]]]
+"""`run_trial`, or what a benchmark puts in its place."""
+
+# Read by Tune when it starts. Its own state is never gone back to; how many trials wait, the queue says.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 
 class _Worker(tune.Trainable):
@@ -32,83 +43,75 @@ class _Worker(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        rows = run_trial(from_config(self._config["trial"]))
+        trial = from_config(self._config[TRIAL])
+        device = "cuda" if ray.get_gpu_ids() else "cpu"
+        checkpoint = TrialCheckpoint(checkpoint_path(Path(self._config[_CHECKPOINTS]), trial))
+        ended = {"done": True, DEVICE_MB: _device_mb(device), OUT_OF_MEMORY: False, PEAK_MB: 0.0}
+        try:
+            rows = self._config[_RUN](trial, device=device, checkpoint=checkpoint)
+        except OutOfMemory:
+            return ended | {OUT_OF_MEMORY: True}
         # Acknowledged only once the rows are safe, so an ended trial is never run again.
-        get(self._config["aggregator"].append.remote(rows))
-        return {"done": True}
+        ray.get(self._config[_SINK].append.remote(rows))
+        checkpoint.remove()
+        # On a GPU, rows of what was computed beside it (the consensus) say nothing about the card.
+        there = [row for row in rows if row.get(keys.DEVICE, device) == device]
+        return ended | {PEAK_MB: max((row.get(keys.PEAK_MEMORY_MB) or 0.0 for row in there), default=0.0)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing to keep: a trial this short starts over."""
+        """Not Tune's way: a trial keeps its own checkpoint, which another driver finds too."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing was kept."""
 
 
-class _Counter(Callback):
-    """Tells the progress of a study; its bar lives in this process and stays out of Tune's saved state."""
+def run_plan(
+    plan: Plan, sink: Any, folder: Path, progress: Callable[[int], None], *, run: Run = run_trial
+) -> None:
+    """Run a plan on the connected cluster; afterwards every trial it gave has its rows.
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress, self._ended = progress, 0
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._ended += 1
-        self._progress(self._ended)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_progress": _silent, "_ended": self._ended}
-
-
-def _silent(ended: int) -> None:
-    """Progress of a run that nobody watches."""
-
-
-def run_trials(trials: list[Trial], aggregator: Any, storage: Path, progress: Progress) -> None:
-    """Run the trials without result rows on the connected cluster; afterwards every one has its rows.
-
-    A trial whose worker or node is lost is started again, at most three times; then its rows say so.
-    `aggregator` is an actor with `append(rows)` and `keys()`; `storage` a folder for Tune's own state.
+    `sink` is an actor with `append(rows)`; `folder`, the study's, is where checkpoints of long fits are found
+    again; `progress` is told how many trials have ended. A trial whose worker is lost is started again.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    counter = _Counter(progress)
-    # Not Tune's max_failures: it leaves out a worker that dies while it is handed to its next trial.
-    for attempt in range(1 + _WORKER_LOSSES):
-        todo = unfinished(trials, get(aggregator.keys.remote()))
-        if not todo:
-            return
-        _run_once(todo, aggregator, storage / f"attempt-{attempt}", counter)
-    for trial in unfinished(trials, get(aggregator.keys.remote())):
-        get(aggregator.append.remote(lost_rows(trial, 1 + _WORKER_LOSSES)))
+    queue = TrialQueue(plan, Packing(), lambda rows: ray.get(sink.append.remote(rows)), progress)
+    folder = folder.resolve()
+    try:
+        _tuner(queue, sink, folder, run).fit()
+    finally:
+        shutil.rmtree(folder / _TUNE_FOLDER, ignore_errors=True)
+    shutil.rmtree(folder / keys.CHECKPOINT_FOLDER, ignore_errors=True)
 
 
-def unfinished(trials: list[Trial], known: list[tuple[Any, ...]]) -> list[Trial]:
-    """The trials that still have seeds without a row, with just these seeds."""
-    finished = {tuple(key) for key in known}
-    result = []
-    for trial in trials:
-        seeds = tuple(s for s in trial.seeds if tuple(trial.key(s)[c] for c in keys.ROW_KEY) not in finished)
-        if seeds:
-            result.append(dataclasses.replace(trial, seeds=seeds))
-    return result
+def checkpoint_path(folder: Path, trial: Trial) -> Path:
+    """Where a trial keeps its checkpoint."""
+    identity = repr(sorted(trial.keys()[0].items()))
+    return folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.pt"
 
 
-def _run_once(trials: list[Trial], aggregator: Any, storage: Path, counter: _Counter) -> None:
-    tuner = tune.Tuner(
-        tune.with_resources(_Worker, {"cpu": 1}),
-        param_space={
-            "trial": tune.grid_search([to_config(t) for t in trials]),
-            "aggregator": aggregator,
-        },
+def _tuner(queue: TrialQueue, sink: Any, folder: Path, run: Run) -> tune.Tuner:
+    return tune.Tuner(
+        tune.with_resources(_Worker, _resources),
+        param_space={_SINK: sink, _RUN: run, _CHECKPOINTS: str(folder / keys.CHECKPOINT_FOLDER)},
         tune_config=TuneConfig(
+            search_alg=queue,
+            num_samples=-1,  # until the queue says that it has finished
             reuse_actors=True,
-            max_concurrent_trials=cluster.cpus(),
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
-        run_config=RunConfig(
-            name=storage.name,
-            storage_path=str(storage.parent.resolve()),
-            verbose=0,
-            callbacks=[counter],
-        ),
+        run_config=RunConfig(name=_TUNE_FOLDER, storage_path=str(folder), verbose=0),
     )
-    tuner.fit()
+
+
+def _resources(config: dict[str, Any]) -> PlacementGroupFactory:
+    bundle = {"CPU": 1.0} | ({"GPU": config[SHARE]} if config[SHARE] else {})
+    return PlacementGroupFactory([bundle])
+
+
+def _device_mb(device: str) -> float:
+    if device == "cpu":
+        return 0.0
+    import torch
+
+    return float(torch.cuda.get_device_properties(0).total_memory / 2**20)

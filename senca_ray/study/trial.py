@@ -6,16 +6,23 @@ import functools
 import importlib.metadata
 import json
 import logging
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
 
 from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data import shards
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.fit.consensus import consensus, stability
+from senca_ray.fit.scores import score
 from senca_ray.methods import method
-from senca_ray.methods.run import Protocol, peak_memory_mb, run
+from senca_ray.methods.run import Outcome, Protocol, device_of, peak_memory_mb, run_seeds
+from senca_ray.study.checkpoint import TrialCheckpoint
 
 _log = logging.getLogger(__name__)
 
@@ -38,50 +45,118 @@ class Trial:
     protocol: Protocol
 
     def key(self, seed: int) -> dict[str, Any]:
-        """The columns that identify the result row of one seed."""
+        """The columns that identify the result row of one seed, or of the consensus (keys.ALL_SEEDS)."""
+        own = self.protocol.clustering_of(method(self.method))
         return {
             keys.STUDY: self.study,
             keys.METHOD: self.method,
             keys.SETTING: self.label,
             keys.SAMPLE: self.sample,
             keys.SEED: seed,
-            keys.CLUSTERING: self.protocol.clustering_of(method(self.method)),
+            keys.CLUSTERING: keys.CONSENSUS if seed == keys.ALL_SEEDS else own,
             keys.K_POLICY: self.protocol.k_policy,
         }
 
+    def keys(self) -> list[dict[str, Any]]:
+        """The key columns of every row that the trial ends with: its seeds, then their consensus."""
+        return [self.key(seed) for seed in self.row_seeds]
 
-def run_trial(trial: Trial) -> list[dict[str, Any]]:
-    """Fit every seed and return their result rows.
+    @property
+    def row_seeds(self) -> tuple[int, ...]:
+        """The column `seed` of every row that the trial ends with; one seed alone has no consensus."""
+        return (*self.seeds, keys.ALL_SEEDS) if len(self.seeds) > 1 else self.seeds
 
-    A fit that raises gives a failed row with its reason, and so do the seeds after it when the section
-    cannot be read at all: a failure is a result, not the end of the study.
+
+class OutOfMemory(SencaError):
+    """A GPU's memory was too little for a trial, which may fit with a larger share of the card."""
+
+
+def run_trial(
+    trial: Trial, device: str = "cpu", checkpoint: TrialCheckpoint | None = None
+) -> list[dict[str, Any]]:
+    """Fit every seed and return their result rows, then that of their consensus.
+
+    A fit that raises gives a failed row with its reason, and so does every seed when the section cannot be
+    read at all: a failure is a result, not the end of the study. Going on from a checkpoint, seeds that
+    have their row are not fitted again; the caller removes it once the rows are safe.
+    Raises OutOfMemory when a GPU's memory does not suffice, which is no property of the trial.
     """
+    used, device = method(trial.method), device_of(method(trial.method), device)
     try:
-        sample = _read(trial.shard, method(trial.method).genes_needed(trial.setting))
+        sample = _read(trial.shard, used.genes_needed(trial.setting))
     except (SencaError, OSError, ValueError) as error:
-        return [_failed(trial, seed, None, error) for seed in trial.seeds]
-    return [_one_seed(trial, seed, sample) for seed in trial.seeds]
+        return failed_rows(trial, _reason(error))
+    done: dict[int, dict[str, Any]] = {}
+    if checkpoint is not None:
+        done = {row[keys.SEED]: row for row in checkpoint.begin(_identity(trial, sample, device))}
+    todo = [seed for seed in trial.seeds if seed not in done]
+    outcomes = run_seeds(used, sample, trial.setting, todo, trial.protocol, device, checkpoint)
+    for seed, outcome in zip(todo, outcomes, strict=True):
+        done[seed] = _seed_row(trial, seed, sample, device, outcome)
+        if checkpoint is not None:
+            checkpoint.add(done[seed])
+    rows = [done[seed] for seed in trial.seeds]
+    return rows if len(rows) == 1 else [*rows, _consensus_row(trial, sample, rows)]
 
 
-def _one_seed(trial: Trial, seed: int, sample: Sample) -> dict[str, Any]:
-    try:
-        outcome = run(method(trial.method), sample, trial.setting, seed, trial.protocol)
-    except Exception as error:  # noqa: BLE001  whatever a method raises is this row's result
-        if not isinstance(error, SencaError):
-            _log.exception("%s on %s, seed %s", trial.method, trial.sample, seed)
-        return _failed(trial, seed, sample, error)
+def failed_rows(trial: Trial, reason: str) -> list[dict[str, Any]]:
+    """The rows of a trial that failed as a whole, one for each of its keys."""
+    return [_failed(_row(trial, seed, None, "cpu"), reason) for seed in trial.row_seeds]
+
+
+def _seed_row(
+    trial: Trial, seed: int, sample: Sample, device: str, outcome: Outcome | Exception
+) -> dict[str, Any]:
+    row = _row(trial, seed, sample, device)
+    if isinstance(outcome, Exception):
+        if device != "cpu" and _is_out_of_memory(outcome):
+            raise OutOfMemory(
+                f"{trial.method} on {trial.sample}: the GPU's memory ran out ({outcome}); "
+                "run fewer trials side by side on it"
+            ) from outcome
+        if not isinstance(outcome, SencaError):
+            _log.error("%s on %s, seed %s", trial.method, trial.sample, seed, exc_info=outcome)
+        return _failed(row, _reason(outcome)) | {keys.PEAK_MEMORY_MB: peak_memory_mb(device)}
     losses = outcome.embedding.losses
-    scores = outcome.scores
-    return _row(trial, seed, sample) | {
+    return row | {
         keys.STATUS: keys.OK,
         keys.K: outcome.k,
-        **{name: scores[name] for name in _SCORES},
-        keys.LABEL_F1: None if scores[keys.LABEL_F1] is None else json.dumps(scores[keys.LABEL_F1]),
+        **_score_columns(outcome.scores),
         keys.LOSS_FIRST: losses[0] if losses else None,
         keys.LOSS_LAST: losses[-1] if losses else None,
         keys.SECONDS: outcome.seconds,
         keys.PEAK_MEMORY_MB: outcome.peak_memory_mb,
         keys.REGIONS: outcome.regions.tolist(),
+    }
+
+
+def _consensus_row(trial: Trial, sample: Sample, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the seeds agree on; it is computed on the CPU wherever they were fitted."""
+    row = _row(trial, keys.ALL_SEEDS, sample, "cpu")
+    failed = [str(r[keys.SEED]) for r in rows if r[keys.STATUS] == keys.FAILED]
+    if failed:
+        return _failed(row, f"no consensus, because of failed seeds: {', '.join(failed)} of {len(rows)}")
+    started = time.perf_counter()
+    try:
+        partitions = [np.array(r[keys.REGIONS], dtype=np.int16) for r in rows]
+        # Under the policy `auto` seeds may differ in k.
+        k = int(np.median([r[keys.K] for r in rows]))
+        with threadpool_limits(1):
+            regions = consensus(partitions, k)
+            scores = score(sample, None, regions, trial.protocol.pair)
+            alike = stability(partitions)
+    except Exception as error:  # noqa: BLE001  as of a seed: the reason is this row's result
+        _log.exception("%s on %s, consensus", trial.method, trial.sample)
+        return _failed(row, _reason(error))
+    return row | {
+        keys.STATUS: keys.OK,
+        keys.K: k,
+        **_score_columns(scores),
+        keys.STABILITY: alike,
+        keys.N_SEEDS: len(rows),
+        keys.SECONDS: time.perf_counter() - started,
+        keys.PEAK_MEMORY_MB: peak_memory_mb(),
+        keys.REGIONS: regions.tolist(),
     }
 
 
@@ -97,26 +172,34 @@ _SCORES = (
 )
 
 
-def _failed(trial: Trial, seed: int, sample: Sample | None, error: Exception) -> dict[str, Any]:
-    reason = str(error) if isinstance(error, SencaError) else f"{type(error).__name__}: {error}"
-    return _row(trial, seed, sample) | {
-        keys.STATUS: keys.FAILED,
-        keys.REASON: reason,
-        keys.PEAK_MEMORY_MB: peak_memory_mb(),
-    }
+def _score_columns(scores: dict[str, Any]) -> dict[str, Any]:
+    f1 = scores[keys.LABEL_F1]
+    return {name: scores[name] for name in _SCORES} | {keys.LABEL_F1: None if f1 is None else json.dumps(f1)}
 
 
-def lost_rows(trial: Trial, times: int) -> list[dict[str, Any]]:
-    """Rows of a trial that cannot report itself, because its worker went away every time."""
-    error = SencaError(f"its worker was lost {times} times (killed, out of memory, or its node went away)")
-    return [_failed(trial, seed, None, error) for seed in trial.seeds]
+def _failed(row: dict[str, Any], reason: str) -> dict[str, Any]:
+    return row | {keys.STATUS: keys.FAILED, keys.REASON: reason}
 
 
-def _row(trial: Trial, seed: int, sample: Sample | None) -> dict[str, Any]:
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, SencaError) else f"{type(error).__name__}: {error}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    # cuBLAS, which allocates for itself, and a context that finds no room have no class of their own.
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(sign in str(error) for sign in ("CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory"))
+    )
+
+
+def _row(trial: Trial, seed: int, sample: Sample | None, device: str) -> dict[str, Any]:
     pair = trial.protocol.pair
     row = trial.key(seed) | {
         keys.PAIR: json.dumps(pair) if pair else None,
-        keys.DEVICE: "cpu",
+        keys.DEVICE: device,
         keys.CONFIG: trial.setting.to_json(),
         keys.VERSIONS: json.dumps(versions()),
     }
@@ -129,6 +212,12 @@ def _row(trial: Trial, seed: int, sample: Sample | None) -> dict[str, Any]:
             keys.FINGERPRINT: sample.fingerprint,
         }
     return row
+
+
+def _identity(trial: Trial, sample: Sample, device: str) -> str:
+    """All that the rows of a seed follow from; a checkpoint of anything else is of no use."""
+    row = _row(trial, keys.ALL_SEEDS, sample, device)
+    return json.dumps(row | {keys.CLUSTERING: trial.protocol.clustering}, sort_keys=True)
 
 
 @functools.cache

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,3 +99,52 @@ def test_many_batches_at_once_all_arrive(local_ray: None, tmp_path: Path) -> Non
     added = ray.get([actor.append.remote(rows(range(start, start + 15))) for start in range(0, 1500, 15)])
     assert added == [15] * 100
     assert ray.get(actor.progress.remote())[keys.OK] == 1500
+
+
+def test_an_aggregator_killed_by_the_system_loses_nothing_acknowledged(
+    local_ray: None, tmp_path: Path
+) -> None:
+    actor = aggregator(tmp_path)
+    pid = ray.get(actor.__ray_call__.remote(lambda itself: os.getpid()))
+    batches = [rows(range(start, start + 16)) for start in range(0, 640, 16)]
+    pending = [actor.append.remote(batch) for batch in batches]
+    acknowledged = ray.get(pending[:10])
+    os.kill(pid, signal.SIGKILL)
+    # Whatever had been acknowledged by then is in the file, before anything restarts.
+    known = {row[keys.SEED] for row in map(json.loads, whole_lines(tmp_path))}
+    assert acknowledged == [16] * 10
+    assert known >= set(range(160))
+    # The others were in flight: Ray repeats them, and those that were stored unacknowledged are not new.
+    assert all(added in range(17) for added in ray.get(pending[10:], timeout=60))
+    assert ray.get(actor.__ray_call__.remote(lambda itself: os.getpid())) != pid
+    ray.get(actor.finish.remote())
+    assert read_results(tmp_path)[keys.SEED].tolist() == list(range(640))
+
+
+def whole_lines(folder: Path) -> list[bytes]:
+    return (folder / keys.JOURNAL_FILE).read_bytes().rpartition(b"\n")[0].splitlines()
+
+
+def test_two_studies_side_by_side_do_not_mix(local_ray: None, tmp_path: Path) -> None:
+    studies = {name: aggregator(tmp_path / name) for name in ("one", "two")}
+    # The same keys but for the study's name, batch by batch in turn.
+    batches = [
+        (name, [row | {keys.STUDY: name} for row in rows(range(start, start + 5))])
+        for start in range(0, 50, 5)
+        for name in studies
+    ]
+    assert ray.get([studies[name].append.remote(batch) for name, batch in batches]) == [5] * 20
+    for name, actor in studies.items():
+        ray.get(actor.finish.remote())
+        table = read_results(tmp_path / name)
+        assert set(table[keys.STUDY]) == {name}
+        assert table[keys.SEED].tolist() == list(range(50))
+
+
+def test_the_rows_of_a_trial_can_be_asked_for(local_ray: None, tmp_path: Path) -> None:
+    actor = aggregator(tmp_path)
+    ray.get(actor.append.remote([row | {keys.ARI: 0.25} for row in rows(range(4))]))
+    wanted = [tuple(row[name] for name in keys.ROW_KEY) for row in rows(range(2, 6))]
+    found = ray.get(actor.rows.remote(wanted))
+    assert [(row[keys.SEED], row[keys.ARI]) for row in found] == [(2, 0.25), (3, 0.25)]
+    assert keys.REGIONS not in found[0]

@@ -6,6 +6,7 @@ import math
 import os
 import random
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senca_ray import keys
-from senca_ray.analysis.results import (
-    SCHEMA,
-    Journal,
-    read_regions,
-    read_results,
-    row_key,
-    write_tables,
-)
+from senca_ray.analysis.results import Journal, read_regions, read_results, write_tables
+from senca_ray.analysis.rows import SCHEMA, row_key
 from senca_ray.errors import ProblemsError, SencaError
 
 
@@ -55,6 +50,8 @@ def result_row(**changes: Any) -> dict[str, Any]:
         keys.LABEL_F1: json.dumps({"fat": 0.5}),
         keys.PAIR: None,
         keys.PAIR_AMI: None,
+        keys.STABILITY: None,
+        keys.N_SEEDS: None,
         keys.LOSS_FIRST: 2.5,
         keys.LOSS_LAST: 1.5,
         keys.SECONDS: 0.5,
@@ -317,3 +314,93 @@ def test_order_and_repeats_do_not_change_the_tables(
         finished = {row_key(_POOL[i]) for i in chosen if _POOL[i][keys.STATUS] == keys.OK}
         assert int((stored[keys.STATUS] == keys.OK).sum()) == len(finished)
         pd.testing.assert_frame_equal(stored, stored.sort_values(list(keys.ROW_KEY), ignore_index=True))
+
+
+def consensus_row(**changes: Any) -> dict[str, Any]:
+    """What a trial adds to the rows of its seeds."""
+    combined = {
+        keys.SEED: keys.ALL_SEEDS,
+        keys.CLUSTERING: keys.CONSENSUS,
+        keys.STABILITY: 0.6,
+        keys.N_SEEDS: 3,
+    }
+    return result_row(**combined) | changes
+
+
+def test_a_consensus_row_says_how_many_seeds_it_combines(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    with pytest.raises(ProblemsError, match="n_seeds: missing in a consensus row"):
+        journal.append([consensus_row(n_seeds=None)])
+    journal.append([consensus_row(), result_row()])
+    write_tables(tmp_path)
+    frame = read_results(tmp_path).set_index(keys.CLUSTERING)
+    assert frame.loc[keys.CONSENSUS, [keys.SEED, keys.STABILITY, keys.N_SEEDS]].tolist() == [-1, 0.6, 3]
+    assert frame.loc["ward", [keys.STABILITY, keys.N_SEEDS]].isna().all()
+
+
+def test_a_journal_from_before_the_consensus_is_gone_on_with(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append([result_row()])
+    (old,) = lines(tmp_path)
+    del old[keys.STABILITY], old[keys.N_SEEDS]
+    (tmp_path / keys.JOURNAL_FILE).write_text(json.dumps(old) + "\n")
+    journal = Journal(tmp_path)
+    assert journal.rows(journal.keys())[0][keys.STABILITY] is None
+    assert journal.append([result_row(), consensus_row()]) == 1
+    write_tables(tmp_path)
+    assert read_results(tmp_path)[keys.N_SEEDS].tolist() == pytest.approx([3, math.nan], nan_ok=True)
+
+
+def test_a_table_from_before_the_consensus_is_read(tmp_path: Path) -> None:
+    Journal(tmp_path).append([result_row()])
+    write_tables(tmp_path)
+    path = tmp_path / keys.RESULTS_FILE
+    new = read_results(tmp_path)
+    pq.write_table(pq.read_table(path).drop_columns([keys.STABILITY, keys.N_SEEDS]), path)
+    old = read_results(tmp_path)
+    assert set(old.columns) == set(new.columns)
+    assert old[[keys.STABILITY, keys.N_SEEDS]].isna().all(axis=None)
+    assert old[keys.STABILITY].dtype == float
+
+
+def test_rows_are_given_by_key_without_regions(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append([result_row(**{keys.SEED: seed, keys.ARI: seed / 10}) for seed in range(4)])
+    journal.append([failed_row(**{keys.SEED: 9})])
+    wanted = [row_key(result_row(**{keys.SEED: seed})) for seed in (3, 7, 1, 9)]
+    for again in (journal, Journal(tmp_path)):
+        # As lists too: that is what a key becomes that went through JSON.
+        found = again.rows([list(key) for key in wanted])  # type: ignore[misc]
+        assert [row[keys.SEED] for row in found] == [3, 1, 9]
+        assert [row[keys.ARI] for row in found] == [0.3, 0.1, None]
+        assert set(found[0]) == set(SCHEMA.names) - {keys.REGIONS}
+        assert found[2][keys.REASON] == "shard is gone"
+    stored = {key: value for key, value in lines(tmp_path)[3].items() if key != keys.REGIONS}
+    assert journal.rows(wanted)[0] == stored
+
+
+def test_the_row_of_a_success_replaces_that_of_a_failure(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append([failed_row()])
+    journal.append([result_row()])
+    journal.append([failed_row()])
+    for again in (journal, Journal(tmp_path)):
+        assert [row[keys.STATUS] for row in again.rows([row_key(result_row())])] == [keys.OK]
+
+
+def test_a_row_takes_about_a_kilobyte_of_memory(tmp_path: Path) -> None:
+    regions = np.arange(600, dtype=np.int16)
+    rows = [result_row(**{keys.SEED: seed, keys.REGIONS: regions}) for seed in range(400)]
+    journal = Journal(tmp_path)
+    tracemalloc.start()
+    try:
+        for start in range(0, 400, 20):
+            journal.append(rows[start : start + 20])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 400 * 2000
+
+
+def test_the_key_comes_first_in_the_schema() -> None:
+    assert tuple(SCHEMA.names[: len(keys.ROW_KEY)]) == keys.ROW_KEY

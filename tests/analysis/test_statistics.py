@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ from statsmodels.stats.weightstats import DescrStatsW
 from senca_ray import keys
 from senca_ray.analysis.statistics import (
     average_within_patients,
+    average_within_sections,
+    compare_sections,
+    correct_family,
     holm,
     paired_comparison,
     remark,
@@ -145,8 +149,13 @@ def test_holm_is_monotone_and_never_below_the_raw_p(pvalues: list[float]) -> Non
     assert (corrected[run] >= raw[run]).all()
     assert (corrected[run] <= 1).all()
     assert (np.diff(corrected[run][np.argsort(raw[run], kind="stable")]) >= 0).all()
-    if run.any():
-        np.testing.assert_allclose(corrected[run], multipletests(raw[run], method="holm")[1])
+
+
+def test_holm_is_that_of_statsmodels() -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 7, 30):
+        raw = np.round(rng.uniform(0, 0.4, n) ** 2, 3)  # with ties
+        np.testing.assert_allclose(holm(raw), multipletests(raw, method="holm")[1])
 
 
 def test_seeds_then_sections_are_averaged_within_the_patient() -> None:
@@ -212,3 +221,82 @@ def test_the_remark_counts_holms_correction() -> None:
     assert "is 0.031 (0.062 after Holm over 2 tests): no difference" in remark(6, 2)
     assert remark(7, 2) == ""
     assert remark(1) == "with 1 patient no paired test can be run"
+
+
+def by_section(columns: dict[str, dict[str, float]]) -> pd.DataFrame:
+    """Scores a section, indexed by patient (the first letter) and sample."""
+    table = pd.DataFrame(columns, dtype=float)
+    table.index = pd.MultiIndex.from_arrays(
+        [table.index.str[0], table.index], names=[keys.PATIENT, keys.SAMPLE]
+    )
+    return table
+
+
+def test_compare_sections_by_hand() -> None:
+    # x: A (0.1 + 0.3) / 2 = 0.2 and B 0.4 ahead, C on one side only. y: nothing on the reference's side.
+    values = by_section({"x": {"A1": 0.5, "A2": 0.6, "B1": 0.7, "C1": 0.9}, "y": {"A1": 0.5}})
+    reference = by_section({"x": {"A1": 0.4, "A2": 0.3, "B1": 0.3, "D1": 0.2}, "y": {"A1": math.nan}})
+    (x, apart_x), (y, apart_y) = compare_sections(values, reference)
+    assert (x.n, x.wins) == (2, 2)
+    assert x.mean_difference == pytest.approx(0.3)
+    assert x.t_p == pytest.approx(stats.ttest_1samp([0.2, 0.4], 0).pvalue)
+    assert apart_x == ("C1", "D1")
+    assert (y.n, apart_y) == (0, ("A1",))
+    assert math.isnan(y.mean_difference)
+
+
+SECTIONS = [f"{patient}{number}" for patient in "ABCDE" for number in (1, 2)]
+
+
+@FEW
+@given(
+    st.lists(st.one_of(SCORES, st.just(math.nan)), min_size=10, max_size=10),
+    st.lists(st.one_of(SCORES, st.just(math.nan)), min_size=10, max_size=10),
+    st.randoms(use_true_random=False),
+)
+def test_compare_sections_is_the_paired_comparison_of_shared_sections(
+    value: list[float], reference: list[float], order: random.Random
+) -> None:
+    values, references = dict(zip(SECTIONS, value, strict=True)), dict(zip(SECTIONS, reference, strict=True))
+    shared = [s for s in SECTIONS if not math.isnan(values[s] + references[s])]
+    expected = paired_comparison(
+        *(
+            pd.Series({s: side[s] for s in shared}, dtype=float).groupby(lambda sample: sample[0]).mean()
+            for side in (values, references)
+        )
+    )
+    shuffled = order.sample(SECTIONS, len(SECTIONS))
+    left = by_section({"x": values, "same": values})
+    right = by_section({"x": {s: references[s] for s in shuffled}, "same": values})
+    (found, apart), (same, _) = compare_sections(left, right)
+    assert (found.n, found.wins) == (expected.n, expected.wins)
+    for name in ("mean_difference", "t_p", "wilcoxon_p"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), nan_ok=True, rel=1e-6)
+    one_sided = {s for s in SECTIONS if math.isnan(values[s]) != math.isnan(references[s])}
+    assert set(apart) == one_sided
+    assert same.wins == 0
+
+
+def test_averages_are_taken_separately_by_other_columns() -> None:
+    frame = scores_of(("A", "A1", 0, 0.1), ("A", "A1", 1, 0.3), ("A", "A2", 0, 0.6), ("B", "B1", 0, 0.5))
+    both = pd.concat([frame.assign(x="p"), frame.assign(x="q", ari=frame["ari"] + 1)])
+    sections = average_within_sections(both, by=["x"])
+    assert sections["p"].to_dict() == pytest.approx({("A", "A1"): 0.2, ("A", "A2"): 0.6, ("B", "B1"): 0.5})
+    patients = average_within_patients(both, by=["x"])
+    assert patients["p"].to_dict() == pytest.approx({"A": 0.4, "B": 0.5})
+    assert patients["q"].to_dict() == pytest.approx({"A": 1.4, "B": 1.5})
+
+
+def test_a_family_is_corrected_together() -> None:
+    nothing = {"t_p": math.nan, "wilcoxon_p": math.nan, "n_paired": 0, "remark": "no score to compare"}
+    first = {"t_p": 0.01, "wilcoxon_p": 0.0625, "n_paired": 5, "remark": ""}
+    second = {"t_p": 0.04, "wilcoxon_p": 0.0625, "n_paired": 5, "remark": "compared without E1"}
+    correct_family([first, second, nothing])
+    assert (first["t_p_holm"], second["t_p_holm"]) == pytest.approx((0.02, 0.04))
+    assert (first["wilcoxon_p_holm"], second["wilcoxon_p_holm"]) == pytest.approx((0.125, 0.125))
+    assert first["remark"].startswith(
+        "with 5 patients the smallest two-sided Wilcoxon p is 0.062 (0.12 after"
+    )
+    assert second["remark"].startswith("compared without E1; with 5 patients")
+    assert nothing["remark"] == "no score to compare"
+    assert math.isnan(nothing["t_p_holm"])

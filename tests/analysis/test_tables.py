@@ -3,23 +3,23 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from result_frames import consensus, frame, row, sweep
 from rich.console import Console
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from senca_ray import keys
+from senca_ray.analysis.blocks import block_title
 from senca_ray.analysis.tables import (
     HOLM_FAMILIES,
     PROTOCOL,
     SUMMARY_COLUMNS,
-    block_title,
     format_summary,
     sample_table,
     sweep_summary,
@@ -29,43 +29,6 @@ from senca_ray.errors import SencaError
 
 DEFAULT = "neighbors=4"
 PATIENTS = ("A", "B", "C", "D", "E", "F")
-
-
-def row(sample: str, setting: str, seed: int, ari: float | None, **changes: Any) -> dict[str, Any]:
-    """A result row; the patient is the first letter of the sample, `ari` None stands for a failed fit."""
-    ok = ari is not None
-    return {
-        keys.STUDY: "s",
-        keys.METHOD: "senca",
-        keys.SETTING: setting,
-        keys.SAMPLE: sample,
-        keys.SEED: seed,
-        keys.CLUSTERING: "ward",
-        keys.K_POLICY: "labels",
-        keys.STATUS: keys.OK if ok else keys.FAILED,
-        keys.REASON: None if ok else "out of memory",
-        keys.PATIENT: sample[0],
-        keys.MODALITY: keys.RNA,
-        keys.LABEL_SOURCE: keys.ANNOTATED,
-        keys.K: 4.0 if ok else None,
-        keys.ARI: ari,
-    } | changes
-
-
-def frame(*groups: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Rows in mixed order, as a results table: what they mean must not depend on it."""
-    rows = [r for group in groups for r in group]
-    table = pd.DataFrame(rows).astype({keys.ARI: float, keys.K: float})
-    return table.sample(frac=1, random_state=0).reset_index(drop=True)
-
-
-def sweep(setting: str, scores: dict[str, list[float]], **changes: Any) -> list[dict[str, Any]]:
-    """Rows of one setting: scores of the seeds 0, 1, ... by sample."""
-    return [
-        row(s, setting, seed, ari, **changes)
-        for s, values in scores.items()
-        for seed, ari in enumerate(values)
-    ]
 
 
 def base(noise: int = 0) -> dict[str, list[float]]:
@@ -377,3 +340,120 @@ def test_a_summary_can_go_into_json() -> None:
     records = json.loads(summary.to_json(orient="records"))
     assert records[0]["wins"] is None
     assert isinstance(records[1]["wins"], int)
+
+
+def medians(noise: int) -> dict[str, float]:
+    return {sample: float(np.median(values)) for sample, values in base(noise).items()}
+
+
+def with_consensus() -> pd.DataFrame:
+    control = {keys.METHOD: "untrained"}
+    fixed = {keys.METHOD: "coordinates", keys.CLUSTERING: "average"}
+    return frame(
+        *(sweep(f"neighbors={n}", base(n)) for n in (4, 8, 16)),
+        *(consensus(f"neighbors={n}", medians(n)) for n in (4, 8, 16)),
+        sweep(DEFAULT, base(20), **control),
+        consensus(DEFAULT, medians(21), **control),
+        sweep("fixed", base(22), **fixed),
+    )
+
+
+def test_a_consensus_is_compared_with_the_consensus_of_the_default() -> None:
+    results = with_consensus()
+    summary = sweep_summary(results, DEFAULT)
+    rows = summary[summary[keys.CLUSTERING] == keys.CONSENSUS]
+    assert rows[keys.METHOD].tolist() == ["senca"] * 3 + ["untrained"]
+    assert rows["is_default"].tolist() == [True, False, False, False]
+    assert (rows["n_seeds"] == 3).all()
+    assert rows["sd_seeds"].isna().all()
+    assert rows[keys.STABILITY].tolist() == [0.5] * 4
+    reference = np.array(list(medians(4).values()))
+    raw = []
+    for noise, found in zip((8, 16, 21), rows.iloc[1:].to_dict("records"), strict=True):
+        value = np.array(list(medians(noise).values()))
+        assert found["t_p"] == pytest.approx(stats.ttest_rel(value, reference).pvalue)
+        assert found["mean_difference"] == pytest.approx((value - reference).mean())
+        raw.append(found["t_p"])
+    # Two families: the two settings, and the one control.
+    assert rows["t_p_holm"].tolist()[1:] == pytest.approx([*multipletests(raw[:2], method="holm")[1], raw[2]])
+
+
+def test_a_consensus_changes_nothing_for_the_single_seeds() -> None:
+    results = with_consensus()
+    single = results[results[keys.CLUSTERING] != keys.CONSENSUS]
+    summary = sweep_summary(results, DEFAULT)
+    # Single seeds come first; a control clustered like no default meets the single seeds' default.
+    pd.testing.assert_frame_equal(summary.iloc[:5], sweep_summary(single, DEFAULT))
+    assert summary.iloc[:5][keys.STABILITY].isna().all()
+
+
+def test_a_consensus_without_that_of_the_default_is_not_compared() -> None:
+    results = frame(sweep(DEFAULT, base()), consensus("neighbors=8", medians(8)))
+    found = only(sweep_summary(results, DEFAULT), clustering=keys.CONSENSUS)
+    assert found["n_paired"] == 0
+    assert "scored on one side only" in found["remark"]
+    assert math.isnan(found["t_p"])
+
+
+def test_a_failed_consensus_is_counted() -> None:
+    scores = medians(4) | {"A1": None}
+    results = frame(sweep(DEFAULT, base()), consensus(DEFAULT, medians(4)), consensus("neighbors=8", scores))
+    found = only(sweep_summary(results, DEFAULT), clustering=keys.CONSENSUS, setting="neighbors=8")
+    assert (found["n_failed"], found["n_sections"], found["n_seeds"]) == (1, 5, 3)
+    nowhere = frame(sweep(DEFAULT, base()), consensus(DEFAULT, dict.fromkeys(base())))
+    assert only(sweep_summary(nowhere, DEFAULT), clustering=keys.CONSENSUS)["n_seeds"] == 0
+
+
+def test_stability_is_averaged_within_patients() -> None:
+    stable = [
+        *consensus(DEFAULT, {"A1": 0.1}, stability=0.2),
+        *consensus(DEFAULT, {"A2": 0.1}, stability=0.4),
+        *consensus(DEFAULT, {"B1": 0.1}, stability=0.9),
+    ]
+    assert sweep_summary(frame(stable), DEFAULT).loc[0, keys.STABILITY] == pytest.approx((0.3 + 0.9) / 2)
+    table = sample_table(frame(stable, sweep(DEFAULT, {"A1": [0.1]}))).set_index(
+        [keys.CLUSTERING, keys.SAMPLE]
+    )
+    assert table.loc[keys.CONSENSUS, keys.STABILITY].to_dict() == {"A1": 0.2, "A2": 0.4, "B1": 0.9}
+    assert table.loc[keys.CONSENSUS, "n_seeds"].tolist() == [3, 3, 3]
+    assert math.isnan(table.loc[("ward", "A1"), keys.STABILITY])
+
+
+def test_settings_come_in_the_order_given() -> None:
+    labels = ["full", "without image", "no contrast"]
+    results = frame(*(sweep(label, base(i)) for i, label in enumerate([*labels, "extra=16", "extra=4"])))
+    summary = sweep_summary(results, "full", order=labels)
+    assert summary[keys.SETTING].tolist() == [*labels, "extra=4", "extra=16"]
+    by_name = sweep_summary(results, "full")[keys.SETTING].tolist()
+    assert by_name == ["extra=4", "extra=16", "full", "no contrast", "without image"]
+
+
+def test_any_label_is_printed_with_its_method() -> None:
+    labels = ["full", "without image", "tuned"]
+    summary = sweep_summary(
+        frame(
+            *(sweep(label, base(i)) for i, label in enumerate(labels)),
+            sweep("full", base(7), **{keys.METHOD: "untrained"}),
+        ),
+        "full",
+        order=labels,
+    )
+    text = "\n".join(printed(summary, [0, 1, 2], "labels"))
+    for name in ("senca full ", "senca without image ", "senca tuned ", "untrained full "):
+        assert f"\n{name}" in text
+
+
+def test_the_consensus_has_a_table_of_its_own_at_80_columns() -> None:
+    lines = printed(sweep_summary(with_consensus(), DEFAULT), [0, 1, 2], "labels")
+    assert max(map(len, lines)) <= 80
+    title = next(i for i, line in enumerate(lines) if "consensus of 3 seeds" in line)
+    before, after = "\n".join(lines[:title]), "\n".join(lines[title:])
+    assert "3 seeds (0 to 2)" in before
+    assert "coordinates (average)" in before
+    assert "sd of" in before
+    assert "stabi-" not in before
+    assert "stabi-" in after
+    assert "sd of" not in after
+    sixteen = next(line for line in after.splitlines() if line.startswith("senca neighbors=16"))
+    assert sixteen.split()[4] == "0.500"
+    assert HOLM_FAMILIES in " ".join(after.split())

@@ -210,3 +210,12 @@ def test_a_pair_with_an_absent_label_has_no_score() -> None:
 def test_a_pair_names_two_labels() -> None:
     with pytest.raises(SencaError, match="'core' twice found; expected two different labels"):
         pair_ami(np.array(["core"]), np.array([0]), ("core", "core"))
+
+
+def test_regions_that_come_from_no_embedding_have_no_silhouette(
+    scored: tuple[Sample, np.ndarray, np.ndarray],
+) -> None:
+    sample, embedding, regions = scored
+    with_one, without = score(sample, embedding, regions), score(sample, None, regions)
+    assert np.isnan(without.pop(keys.SILHOUETTE)) and not np.isnan(with_one.pop(keys.SILHOUETTE))
+    assert without == with_one

@@ -1,8 +1,10 @@
 import dataclasses
 import hashlib
+import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,10 @@ from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 from senca_ray.fit import train as training
-from senca_ray.fit.train import initialise, section_tensors, train, untrained
+from senca_ray.fit.section import section_tensors
+from senca_ray.fit.train import initialise, train, train_batch, untrained
 from senca_ray.model.losses import loss_terms
+from senca_ray.model.senca import SectionTensors
 
 SETTING = Setting(hvgs=60, neighbors=4, embedding=32, hidden=32, bottleneck=16)
 
@@ -209,17 +213,6 @@ def test_prefixes_of_genes_and_neighbours_are_all_that_is_read(sample: Sample) -
     assert train(sample, setting, 0).losses == train(shorter, setting, 0).losses
 
 
-def test_section_tensors_pool_tiles_of_three_by_three(sample: Sample) -> None:
-    section = section_tensors(sample, SETTING)
-    assert section.tile_sizes.tolist() == [9, 9, 9, 3] * 4
-    assert len({tuple(xy // 3) for xy in sample.xy[section.tiles.numpy() == 0]}) == 1
-    assert section.neighborhood.shape == (120, 5)
-    assert torch.equal(section.neighborhood[:, 0], torch.arange(120))
-    # Positions that miss a tile's edge by rounding alone, and a section that starts elsewhere.
-    moved = dataclasses.replace(sample, xy=sample.xy + 0.1 + 1e-9 * np.sin(sample.xy))
-    assert torch.equal(section_tensors(moved, SETTING).tiles, section.tiles)
-
-
 def test_divergence_names_sample_seed_epoch_and_fix(sample: Sample) -> None:
     with pytest.raises(
         SencaError, match=r"toy, seed 2: the loss is (inf|nan) in epoch 2.*Lower learning_rate"
@@ -229,8 +222,148 @@ def test_divergence_names_sample_seed_epoch_and_fix(sample: Sample) -> None:
         train(sample, dataclasses.replace(SETTING, learning_rate=1e30, epochs=1), 2)
 
 
-def test_too_short_a_shard_is_reported(sample: Sample) -> None:
-    with pytest.raises(SencaError, match="61 HVGs asked for"):
-        train(sample, dataclasses.replace(SETTING, hvgs=61), 0)
-    with pytest.raises(SencaError, match="9 neighbours asked for"):
-        train(sample, dataclasses.replace(SETTING, neighbors=9), 0)
+def in_double(*arguments: Any) -> SectionTensors:
+    section = section_tensors(*arguments)
+    return section._replace(
+        **{
+            name: x.double()
+            for name, x in section._asdict().items()
+            if x is not None and x.is_floating_point()
+        }
+    )
+
+
+@pytest.mark.parametrize(("double", "tolerance"), [(False, 1e-5), (True, 1e-10)])
+@pytest.mark.parametrize("image", [True, False])
+def test_batched_seeds_start_like_single_ones(
+    image: bool, double: bool, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if double:
+        monkeypatch.setattr(training, "section_tensors", in_double)
+    sample, setting = toy_sample(image), dataclasses.replace(SETTING, epochs=3)
+    batch = train_batch(sample, setting, (4, 0, 9))
+    for seed, found in zip((4, 0, 9), batch, strict=True):
+        assert not isinstance(found, SencaError)
+        alone = train(sample, setting, seed)
+        np.testing.assert_allclose(found.losses, alone.losses, rtol=tolerance)
+        assert found.terms.keys() == alone.terms.keys()
+        for name, values in alone.terms.items():
+            np.testing.assert_allclose(found.terms[name], values, rtol=10 * tolerance)
+        np.testing.assert_allclose(found.embedding, alone.embedding, atol=1e-9 if double else 1e-4)
+        assert found.embedding.dtype == (np.float64 if double else np.float32)
+
+
+def test_a_seed_that_diverges_leaves_the_rest_of_its_batch_alone(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = training.initialise
+
+    def broken(section: SectionTensors, setting: Setting, seed: int) -> Any:
+        model, masks = healthy(section, setting, seed)
+        if seed == 2:
+            with torch.no_grad():
+                model.decoder.weight[0, 0] = torch.nan
+        return model, masks
+
+    setting = dataclasses.replace(SETTING, epochs=3)
+    undisturbed = train_batch(sample, setting, (1, 3))
+    monkeypatch.setattr(training, "initialise", broken)
+    first, second, third = train_batch(sample, setting, (1, 2, 3))
+    assert isinstance(second, SencaError)
+    assert "toy, seed 2: the loss is nan in epoch 1; expected finite numbers" in str(second)
+    for found, expected in zip((first, third), undisturbed, strict=True):
+        assert isinstance(found, training.Trained) and isinstance(expected, training.Trained)
+        np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-5)
+
+
+def test_a_batch_that_diverges_altogether_stops_at_once(sample: Sample) -> None:
+    found = train_batch(sample, dataclasses.replace(SETTING, learning_rate=1e20), (0, 1))
+    assert [isinstance(error, SencaError) and "in epoch 2" in str(error) for error in found] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "change", [{"attention": "uniform"}, {"contrast": False}, {"image": False}, {"graph": False}]
+)
+def test_an_ablation_trains_and_differs_from_the_full_model(change: dict[str, Any], sample: Sample) -> None:
+    setting = dataclasses.replace(SETTING, **change)
+    full, ablated = train(sample, SETTING, 0), train(sample, setting, 0)
+    assert not np.allclose(full.embedding, ablated.embedding, atol=1e-2)
+    batched = train_batch(sample, setting, (0, 1))[0]
+    assert isinstance(batched, training.Trained)
+    np.testing.assert_allclose(batched.losses[:3], ablated.losses[:3], rtol=1e-5)
+
+
+def test_without_contrast_only_the_reconstruction_is_trained(sample: Sample) -> None:
+    trained = train(sample, dataclasses.replace(SETTING, contrast=False), 0)
+    assert set(trained.terms) == {"reconstruction"}
+    assert trained.losses[-1] < trained.losses[0]
+
+
+@pytest.mark.parametrize("embed", [lambda s, t: train(s, t, 3).embedding, lambda s, t: untrained(s, t, 3)])
+def test_without_the_image_branch_the_numbers_are_those_of_a_section_without_image(embed: Any) -> None:
+    left_out = embed(toy_sample(), dataclasses.replace(SETTING, image=False))
+    assert np.array_equal(left_out, embed(toy_sample(image=False), SETTING))
+
+
+def test_without_the_graph_positions_only_matter_to_the_tiles(sample: Sample) -> None:
+    setting = dataclasses.replace(SETTING, graph=False)
+    elsewhere = dataclasses.replace(sample, neighbors=sample.neighbors[::-1].copy())
+    assert train(sample, setting, 0).losses == train(elsewhere, setting, 0).losses
+    assert train(sample, SETTING, 0).losses != train(elsewhere, SETTING, 0).losses
+
+
+class InMemory:
+    """A checkpoint at every epoch that may fail in one of them, as an interrupted process does."""
+
+    def __init__(self, fails_in: int | None = None) -> None:
+        self.kept, self.saved, self.fails_in = b"", 0, fails_in
+
+    def load(self) -> dict[str, Any] | None:
+        return torch.load(io.BytesIO(self.kept), weights_only=True) if self.kept else None
+
+    def due(self) -> bool:
+        return True
+
+    def save(self, state: dict[str, Any]) -> None:
+        self.saved += 1
+        if self.saved == self.fails_in:
+            raise KeyboardInterrupt
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.kept = buffer.getvalue()
+
+
+def interrupted() -> InMemory:
+    checkpoint = InMemory(fails_in=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy_sample(), dataclasses.replace(SETTING, epochs=6), 1, checkpoint=checkpoint)
+    checkpoint.fails_in = None
+    return checkpoint
+
+
+def test_interrupted_training_goes_on_to_the_same_numbers(sample: Sample) -> None:
+    setting, checkpoint = dataclasses.replace(SETTING, epochs=6), interrupted()
+    undisturbed, found = train(sample, setting, 1), train(sample, setting, 1, checkpoint=checkpoint)
+    assert (
+        checkpoint.saved == 3 + 3
+    )  # epochs 3 to 5: the first two were not trained again, the last is kept by none
+    assert found.losses == undisturbed.losses and found.terms == undisturbed.terms
+    assert np.array_equal(found.embedding, undisturbed.embedding)
+    assert found.earlier_seconds > 0 == undisturbed.earlier_seconds
+
+
+def test_an_interrupted_batch_goes_on_to_the_same_numbers(sample: Sample) -> None:
+    setting, checkpoint = dataclasses.replace(SETTING, epochs=4), InMemory(fails_in=2)
+    with pytest.raises(KeyboardInterrupt):
+        train_batch(sample, setting, (0, 1), checkpoint=checkpoint)
+    checkpoint.fails_in = None
+    found = train_batch(sample, setting, (0, 1), checkpoint=checkpoint)
+    assert checkpoint.saved == 2 + 2
+    for a, b in zip(found, train_batch(sample, setting, (0, 1)), strict=True):
+        assert isinstance(a, training.Trained) and isinstance(b, training.Trained)
+        assert a.losses == b.losses and np.array_equal(a.embedding, b.embedding)
+
+
+def test_the_state_of_another_seed_is_not_gone_on_from(sample: Sample) -> None:
+    setting = dataclasses.replace(SETTING, epochs=6)
+    assert train(sample, setting, 2, checkpoint=interrupted()).losses == train(sample, setting, 2).losses

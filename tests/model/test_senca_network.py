@@ -7,6 +7,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from senca_ray.config import Setting
+from senca_ray.model import losses
 from senca_ray.model.graph_transformer import dropout_mask
 from senca_ray.model.losses import LossTerms, loss_terms
 from senca_ray.model.senca import SectionTensors, Senca, standardise
@@ -72,6 +73,52 @@ def test_other_readings_run_and_differ(change: dict[str, str], image: bool) -> N
     found = network(other, image)(section(image)).embedding
     assert found.isfinite().all()
     assert not torch.allclose(default, found, atol=1e-3)
+
+
+@pytest.mark.parametrize("change", [{"softmax": "neighbours"}, {"softmax": "product"}])
+@pytest.mark.parametrize("image", [True, False])
+def test_uniform_attention_is_the_mean_over_the_neighbourhood(change: dict[str, str], image: bool) -> None:
+    """Softmax over equal scores weighs alike, and so do scores that all are 1 / (K + 1)."""
+    learned = network(dataclasses.replace(SETTING, **change), image)  # type: ignore[arg-type]
+    uniform = network(dataclasses.replace(SETTING, attention="uniform", **change), image)  # type: ignore[arg-type]
+    assert not torch.allclose(learned(section(image)).embedding, uniform(section(image)).embedding, atol=1e-3)
+    layers = [layer for name, layer in learned.cross_attention.named_children() if "attend" in name]
+    if change["softmax"] == "neighbours":
+        with torch.no_grad():
+            for layer in layers:
+                layer.query.weight.zero_()
+        expected = learned(section(image)).embedding
+        torch.testing.assert_close(uniform(section(image)).embedding, expected)
+    else:
+        layer = uniform.cross_attention.attend_rna
+        values = torch.randn(N, SETTING.embedding)
+        mean = layer.value(values)[section().neighborhood].mean(dim=1)
+        torch.testing.assert_close(layer(values, values, values, section().neighborhood), mean.softmax(dim=1))
+
+
+def test_uniform_attention_starts_from_the_same_weights_and_never_moves_the_idle_ones() -> None:
+    learned, uniform = network(), network(dataclasses.replace(SETTING, attention="uniform"))
+    for (name, a), (other, b) in zip(learned.named_parameters(), uniform.named_parameters(), strict=True):
+        assert name == other and torch.equal(a, b)
+    gradient(lambda terms: terms.total(40), uniform)
+    idle = {name for name, weight in uniform.named_parameters() if weight.grad is None}
+    assert idle == {
+        f"cross_attention.{name}"
+        for name in (
+            *(f"attend_{modality}.{w}.weight" for modality in ("rna", "image") for w in ("query", "key")),
+            *(f"project_{modality}.{part}" for modality in ("rna", "image") for part in ("weight", "bias")),
+        )
+    }
+
+
+def test_without_contrast_only_the_reconstruction_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = network()(section())
+    full = loss_terms(output, section(), 0.5)
+    monkeypatch.setattr(losses, "nt_xent", lambda *_: pytest.fail("the contrast was computed"))
+    terms = loss_terms(output, section(), 0.5, contrast=False)
+    assert terms.pooled is None and terms.windowed is None
+    assert torch.equal(terms.reconstruction, full.reconstruction)
+    assert torch.equal(terms.total(40), 40 * full.reconstruction)
 
 
 def test_standardised_target_is_what_the_encoder_receives() -> None:

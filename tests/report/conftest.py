@@ -3,10 +3,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from study_folder import make_study
+from study_folder import make_ablation, make_search, make_study
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study of four sections, to be read only."""
+    """A finished sweep over four sections, to be read only."""
     return make_study(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished ablation over four sections, to be read only."""
+    return make_ablation(tmp_path_factory.mktemp("ablation"))
+
+
+@pytest.fixture(scope="session")
+def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search over four patients, each left out once; to be read only."""
+    return make_search(tmp_path_factory.mktemp("search"))

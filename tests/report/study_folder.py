@@ -1,24 +1,29 @@
-"""A finished study in a folder, as the runner and the analysis leave it, with known structure."""
+"""Finished studies in folders, as the runner and the analysis leave them, with known structure."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageDraw
 from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
 
 from senca_ray import keys
 from senca_ray.analysis.results import Journal, read_results, write_tables
+from senca_ray.analysis.selection import with_selection
+from senca_ray.analysis.statistics import average_within_patients
 from senca_ray.analysis.tables import sweep_summary, write_summary
 from senca_ray.config import PrepareConfig, Setting
 from senca_ray.data.shards import ShardContent, write_shard
+from senca_ray.fit.consensus import consensus, stability
 from senca_ray.fit.scores import label_f1
 from senca_ray.methods import CONTROLS, METHODS, MODEL
 
@@ -26,6 +31,20 @@ Fails = Callable[[str, str], bool]
 """Whether the fits of a sample with a setting failed."""
 
 LABELS = ("cancer in situ", "connective tissue", "immune infiltrate", "invasive cancer")
+
+SWEEP: dict[str, dict[str, Any]] = {f"neighbors={n}": {"neighbors": n} for n in (4, 8, 16)}
+ABLATION: dict[str, dict[str, Any]] = {
+    "without cross-attention weights": {"attention": "uniform"},
+    "full": {},
+    "without hierarchical learning": {"contrast": False},
+    "without image": {"image": False},
+    "without graph": {"graph": False},
+}
+SPACE: dict[str, Any] = {
+    "mse_weight": {"low": 1.0, "high": 100.0, "log": True, "step": None},
+    "neighbors": {"low": 4, "high": 16, "log": False, "step": 4},
+    "hvgs": [250, 500, 1000],
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,18 +64,164 @@ COHORT = (
     Section("B1", "B", image=False),
     Section("C1", "C"),
 )
+PATIENTS = tuple(Section(f"{name}1", name) for name in "ABCD")
 
 
 def make_study(
     folder: Path,
     cohort: tuple[Section, ...] = COHORT,
     *,
+    variants: dict[str, dict[str, Any]] = SWEEP,
+    vary: str | None = "neighbors",
+    default: str = "neighbors=4",
     simulated: bool = False,
     seeds: int = 3,
     side: int = 14,
     fails: Fails = lambda sample, setting: (sample, setting) == ("C1", "neighbors=16"),
 ) -> Path:
-    """Write a study of `side` x `side` spots a section, with failed rows where `fails` says so."""
+    """Write a grid of `side` x `side` spots a section, with failed rows where `fails` says so."""
+    out = folder / "study"
+    shards = _fit(folder, cohort, dict.fromkeys(variants, 0.75), default, seeds, side, fails)
+    kind = {"kind": "grid", "variants": variants, "vary": vary, "default": default}
+    _describe(out, shards, seeds, simulated=simulated, **kind)
+    write_summary(out, sweep_summary(read_results(out), default, order=tuple(variants)))
+    return out
+
+
+def make_ablation(folder: Path, cohort: tuple[Section, ...] = COHORT, seeds: int = 3) -> Path:
+    """Write a grid whose variants have no order."""
+    return make_study(
+        folder,
+        cohort,
+        variants=ABLATION,
+        vary=None,
+        default="full",
+        seeds=seeds,
+        fails=lambda sample, setting: False,
+    )
+
+
+def make_search(
+    folder: Path,
+    cohort: tuple[Section, ...] = PATIENTS,
+    *,
+    select: str = "loo-patient",
+    objectives: tuple[str, ...] = (keys.ARI,),
+    suggestions: int = 9,
+    seeds: int = 2,
+    side: int = 10,
+) -> Path:
+    """Write a search: suggestion 4 was raced out, the last one failed; 'test-patients' tests one."""
+    rng = np.random.default_rng(1)
+    changes: list[dict[str, Any]] = [{}]
+    for _ in range(suggestions - 1):
+        weight, neighbors = float(10 ** rng.uniform(0, 2)), int(rng.choice([4, 8, 12, 16]))
+        changes.append({"mse_weight": weight, "neighbors": neighbors, "hvgs": int(rng.choice([250, 1000]))})
+    labels = ["default", *(_label(one) for one in changes[1:])]
+    kept = {
+        label: 0.85 - 0.2 * abs(np.log10(one.get("mse_weight", 40.0)) - 1)
+        for label, one in zip(labels, changes, strict=True)
+    }
+    raced, failed = labels[4], labels[-1]
+    out = folder / "study"
+    skips = {raced: {section.sample for section in cohort[2:]}}
+    shards = _fit(folder, cohort, kept, "default", seeds, side, lambda _, label: label == failed, skips)
+    results = read_results(out)
+    patients = sorted({section.patient for section in cohort})
+    test_sets = {
+        "loo-patient": {"all": []} | {f"without {name}": [name] for name in patients},
+        "test-patients": {"split": patients[:1]},
+        "none": {"all": []},
+    }[select]
+    states = {raced: "raced", failed: "failed"}
+    folds = [
+        _fold(name, test, cohort, results, objectives, dict(zip(labels, changes, strict=True)), states)
+        for name, test in test_sets.items()
+    ]
+    selection = {"objectives": list(objectives), "aggregate": "mean", "folds": folds}
+    (out / keys.SELECTION_FILE).write_text(json.dumps(selection))
+    _describe(
+        out,
+        shards,
+        seeds,
+        kind="search",
+        space=SPACE,
+        objectives=list(objectives),
+        aggregate="mean",
+        suggestions=suggestions,
+        select=select,
+        test_patients=patients[:1] if select == "test-patients" else [],
+        racing=True,
+        ahead=2,
+        default="default",
+    )
+    compared = with_selection(results, selection)
+    write_summary(out, sweep_summary(compared, "default", order=("default", "tuned")))
+    return out
+
+
+def _label(changes: dict[str, Any]) -> str:
+    setting = dataclasses.replace(Setting(), **changes)
+    return f"s-{hashlib.sha256(setting.to_json().encode()).hexdigest()[:8]}"
+
+
+def _fold(
+    name: str,
+    test: list[str],
+    cohort: tuple[Section, ...],
+    results: pd.DataFrame,
+    objectives: tuple[str, ...],
+    changes: dict[str, dict[str, Any]],
+    states: dict[str, str],
+) -> dict[str, Any]:
+    tuning = [section.sample for section in cohort if section.patient not in test]
+    single = results[(results[keys.METHOD] == MODEL) & (results[keys.CLUSTERING] != keys.CONSENSUS)]
+    tried, scores = [], {}
+    for number, (label, changed) in enumerate(changes.items()):
+        rows = single[(single[keys.SETTING] == label) & single[keys.SAMPLE].isin(tuning)]
+        patients = [average_within_patients(rows, objective) for objective in objectives]
+        state = states.get(label, "complete")
+        values = [float(p.mean()) for p in patients] if state != "failed" else None
+        if state == "complete" and values:
+            scores[label] = values
+        count = len(patients[0])
+        tried.append(
+            {
+                "number": number,
+                "label": label,
+                "changes": changed,
+                "state": state,
+                "values": values,
+                "patients": count,
+            }
+        )
+    front = [
+        label
+        for label, (ari, cost) in (scores.items() if len(objectives) == 2 else ())
+        if not any(a > ari and c < cost for a, c in scores.values())
+    ]
+    return {
+        "name": name,
+        "test_patients": test,
+        "tuning_samples": tuning,
+        "test_samples": [section.sample for section in cohort if section.patient in test],
+        "suggestions": tried,
+        "chosen": None if front else max(scores, key=lambda label: scores[label]),
+        "front": front,
+    }
+
+
+def _fit(
+    folder: Path,
+    cohort: tuple[Section, ...],
+    kept: dict[str, float],
+    default: str,
+    seeds: int,
+    side: int,
+    fails: Fails,
+    skips: dict[str, set[str]] | None = None,
+) -> dict[str, str]:
+    """Write the shards and result tables of a study; `kept` is how good each of the model's settings is."""
     rng = np.random.default_rng(0)
     out = folder / "study"
     out.mkdir(parents=True)
@@ -64,11 +229,10 @@ def make_study(
     for section in cohort:
         xy, labels = _spots(rng, side)
         shards[section.sample] = str(write_shard(folder / "shards", _shard(section, xy, labels, rng)))
-        journal.append(_rows(section, labels, seeds, fails, rng))
+        here = {k: v for k, v in kept.items() if section.sample not in (skips or {}).get(k, ())}
+        journal.append(_rows(section, labels, here, default, seeds, fails, rng))
     write_tables(out)
-    (out / keys.STUDY_FILE).write_text(json.dumps(_description(shards, simulated, seeds)))
-    write_summary(out, sweep_summary(read_results(out), "neighbors=4"))
-    return out
+    return shards
 
 
 def _spots(rng: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,48 +286,64 @@ def _tissue(side: int, rng: np.random.Generator) -> bytes:
 
 
 def _rows(
-    section: Section, labels: np.ndarray, seeds: int, fails: Fails, rng: np.random.Generator
-) -> list[dict[str, Any]]:
-    variants = [(MODEL, f"neighbors={n}", "ward", 0.75) for n in (4, 8, 16)]
+    section: Section,
+    labels: np.ndarray,
+    settings: dict[str, float],
+    default: str,
+    seeds: int,
+    fails: Fails,
+    rng: np.random.Generator,
+) -> Iterable[dict[str, Any]]:
+    variants = [(MODEL, setting, "ward", kept) for setting, kept in settings.items()]
     for name in CONTROLS:
         if section.image or not METHODS[name].needs_image:
-            setting = "neighbors=4" if METHODS[name].follows_setting else "fixed"
+            setting = default if METHODS[name].follows_setting else "fixed"
             variants.append((name, setting, METHODS[name].clustering or "ward", 0.4))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for method, setting, clustering, kept in variants:
+        about = {
+            keys.STUDY: "made-up",
+            keys.METHOD: method,
+            keys.SETTING: setting,
+            keys.SAMPLE: section.sample,
+            keys.K_POLICY: "labels",
+            keys.PATIENT: section.patient,
+            keys.MODALITY: keys.RNA_IMAGE if section.image else keys.RNA,
+            keys.LABEL_SOURCE: section.label_source,
+            keys.CONFIG: "{}",
+            keys.VERSIONS: "{}",
+            keys.DEVICE: "cpu",
+            keys.ENCODER: "efficientnet-lite0" if section.image else "none",
+            keys.FINGERPRINT: "0" * 64,
+        }
+        failed = {keys.STATUS: keys.FAILED, keys.REASON: "RuntimeError: loss is not finite"}
+        regions = []
         for seed in range(seeds if METHODS[method].seeded else 1):
-            key = {
-                keys.STUDY: "sweep-neighbors",
-                keys.METHOD: method,
-                keys.SETTING: setting,
-                keys.SAMPLE: section.sample,
-                keys.SEED: seed,
-                keys.CLUSTERING: clustering,
-                keys.K_POLICY: "labels",
-            }
-            block = {
-                keys.PATIENT: section.patient,
-                keys.MODALITY: keys.RNA_IMAGE if section.image else keys.RNA,
-                keys.LABEL_SOURCE: section.label_source,
-                keys.CONFIG: "{}",
-                keys.VERSIONS: "{}",
-                keys.DEVICE: "cpu",
-                keys.ENCODER: "efficientnet-lite0" if section.image else "none",
-                keys.FINGERPRINT: "0" * 64,
-            }
+            about |= {keys.SEED: seed, keys.CLUSTERING: clustering}
             if fails(section.sample, setting):
-                failed = {keys.STATUS: keys.FAILED, keys.REASON: "RuntimeError: loss is not finite"}
-                rows.append(key | block | failed)
-            else:
-                rows.append(key | block | _scores(section, labels, kept + 0.1 * rng.random(), rng))
+                rows.append(about | failed)
+                continue
+            regions.append(_regions(labels, kept + 0.1 * rng.random(), rng))
+            rows.append(about | _scores(section, labels, regions[-1]) | {keys.LOSS_LAST: 1 - kept})
+        if METHODS[method].seeded and seeds > 1:
+            about |= {keys.SEED: keys.ALL_SEEDS, keys.CLUSTERING: keys.CONSENSUS}
+            if not regions:
+                rows.append(about | failed)
+                continue
+            combined = consensus(regions, len(LABELS))
+            known = {keys.STABILITY: stability(regions), keys.N_SEEDS: len(regions)}
+            rows.append(about | _scores(section, labels, combined) | known)
     return rows
 
 
-def _scores(section: Section, labels: np.ndarray, kept: float, rng: np.random.Generator) -> dict[str, Any]:
+def _regions(labels: np.ndarray, kept: float, rng: np.random.Generator) -> np.ndarray:
     """Regions that repeat the labels for a share of the spots and are random for the rest."""
     codes = np.unique(np.where(labels == keys.UNDETERMINED, LABELS[0], labels), return_inverse=True)[1]
     renamed = rng.permutation(len(LABELS))[codes]
-    regions = np.where(rng.random(len(labels)) < kept, renamed, rng.integers(0, len(LABELS), len(labels)))
+    return np.where(rng.random(len(labels)) < kept, renamed, rng.integers(0, len(LABELS), len(labels)))
+
+
+def _scores(section: Section, labels: np.ndarray, regions: np.ndarray) -> dict[str, Any]:
     scored = labels != keys.UNDETERMINED
     labelled = section.label_source != keys.UNLABELLED
     return {
@@ -175,19 +355,17 @@ def _scores(section: Section, labels: np.ndarray, kept: float, rng: np.random.Ge
         keys.LABEL_F1: json.dumps(label_f1(labels[scored], regions[scored]) if labelled else {}),
         keys.PAIR: json.dumps(["invasive cancer", "cancer in situ"]),
         keys.PAIR_AMI: 0.4 if labelled else None,
-        keys.SECONDS: 0.5,
+        keys.PAS: float((regions[1:] != regions[:-1]).mean()),
+        keys.SECONDS: 0.5 + float(np.bincount(regions)[0]) / 1000,
         keys.REGIONS: regions.astype(np.int16).tolist(),
     }
 
 
-def _description(shards: dict[str, str], simulated: bool, seeds: int) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "name": "sweep-neighbors",
+def _describe(out: Path, shards: dict[str, str], seeds: int, *, simulated: bool = False, **kind: Any) -> None:
+    description = {
+        "schema": 2,
+        "name": "made-up",
         "title": "Effect of the neighbour count (SENCA-st Table 5)",
-        "vary": "neighbors",
-        "values": [4, 8, 16],
-        "default": 4,
         "setting": dataclasses.asdict(Setting()),
         "seeds": list(range(seeds)),
         "k_policy": "labels",
@@ -201,3 +379,4 @@ def _description(shards: dict[str, str], simulated: bool, seeds: int) -> dict[st
         "versions": {"senca-ray": "0.1.0", "torch": "2.13.0"},
         "created": "2026-11-21T10:00:00+00:00",
     }
+    (out / keys.STUDY_FILE).write_text(json.dumps(description | kind))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from study_folder import COHORT, Section, make_study
+from study_folder import ABLATION, COHORT, PATIENTS, Section, make_search, make_study
 
 from senca_ray import keys
 from senca_ray.report.html import write_report
@@ -92,8 +92,25 @@ def test_statistics_are_those_of_the_summary(finished: Path, page: Page) -> None
             assert (
                 found[0][9] == "–" if pd.isna(row["t_p"]) else found[0][9].startswith(f"{row['t_p']:.2g} (")
             )
-    assert sum("control" in r[0] and r[1] in ("ward", "kmeans") for r in page.rows) == 11
+    assert sum("control" in r[0] and r[1] in ("ward", "kmeans") for r in page.rows if len(r) > 1) == 11
     assert "nan" not in page.text.lower().split()
+
+
+def test_a_consensus_is_a_group_of_its_own_with_its_own_control(finished: Path, page: Page) -> None:
+    summary = pd.read_csv(finished / keys.SUMMARY_FILE).query("block == 'annotated, with image'")
+    start = next(i for i, r in enumerate(page.rows) if r[0].startswith("Consensus of the seeds"))
+    assert all(r[1] != keys.CONSENSUS for r in page.rows[:start])
+    group = [r for r in page.rows[start + 1 :] if r[1:2] == [keys.CONSENSUS]]
+    stability = summary.query("method == 'untrained' and clustering == 'consensus'")["stability"].iloc[0]
+    assert any(r[0].startswith("untrained") and r[4] == f"stability {stability:.3f}" for r in group)
+    assert "Annotated, with image, consensus of the seeds" in page.text
+    best = re.search(r"Best control \(([a-z-]+)\): mean ARI ([0-9.]+)", page.text)
+    assert best and best[2] in {
+        f"{v:.3f}"
+        for v in pd.read_csv(finished / keys.SUMMARY_FILE).query(
+            f"method == '{best[1]}' and clustering != 'consensus'"
+        )["mean_ari"]
+    }
 
 
 def test_blocks_are_never_one_mean(page: Page) -> None:
@@ -111,8 +128,10 @@ def test_a_section_says_what_it_is(page: Page) -> None:
     assert "3 spots without counts were left out" in page.text
     for sample in ("A1", "A2", "B1", "C1"):
         alts = [image["alt"] for image in page.all("img") if image["alt"].startswith(f"Section {sample},")]
-        assert len(alts) == {"A1": 8, "A2": 8, "B1": 7, "C1": 7}[sample]
+        assert len(alts) == {"A1": 9, "A2": 9, "B1": 8, "C1": 8}[sample]
         assert any(re.search(r"neighbors=4: ARI 0\.\d{3}, 4 regions, seed \d", alt) for alt in alts)
+        combined = [alt for alt in alts if "consensus" in alt]
+        assert len(combined) == 1 and "4 regions, 3 seeds combined, stability 0." in combined[0]
 
 
 def test_recovery_is_that_of_the_row_shown(finished: Path, page: Page) -> None:
@@ -128,7 +147,13 @@ def test_recovery_is_that_of_the_row_shown(finished: Path, page: Page) -> None:
 
 
 def test_failures_are_told(page: Page) -> None:
-    assert ["C1", "senca", "neighbors=16", "0, 1, 2", "RuntimeError: loss is not finite"] in page.rows
+    assert [
+        "C1",
+        "senca",
+        "neighbors=16",
+        "0, 1, 2, consensus",
+        "RuntimeError: loss is not finite",
+    ] in page.rows
     assert "3 of 75 fits failed" in page.text
     assert "no regions: RuntimeError: loss is not finite" in page.text
 
@@ -184,3 +209,133 @@ def test_a_section_costs_little_of_a_mail(tmp_path: Path) -> None:
     sections = tuple(Section(f"S{i}", f"P{i}") for i in range(3))
     size = write_report(make_study(tmp_path, sections, seeds=1, side=25)).stat().st_size
     assert size / 3 < 10e6 / 36
+
+
+def test_an_ablation_says_what_each_variant_changes(ablation: Path) -> None:
+    page = Page(write_report(ablation))
+    assert "5 variants: full, without cross-attention weights" in page.text
+    assert ["without graph", "graph=False"] in page.rows and [
+        "full",
+        "as the model settings say",
+    ] in page.rows
+    rows = [r[0] for r in page.rows if len(r) > 3 and r[1] in ("ward", keys.CONSENSUS)]
+    assert rows[:5] == ["full default", *(name for name in ABLATION if name != "full")]
+    assert any(i["alt"].startswith("ARI by setting, annotated") for i in page.all("img"))
+
+
+def test_names_of_variants_do_no_harm(tmp_path: Path) -> None:
+    evil = "<script>alert('$x_1$')<"
+    variants = {"full": {}, evil: {"graph": False}}
+    folder = make_study(tmp_path, COHORT[:1], variants=variants, vary=None, default="full", seeds=2)
+    page = Page(write_report(folder))
+    assert not page.all("script") and evil in page.text and evil not in page.source
+
+
+def test_a_study_of_the_first_schema_has_the_same_page(finished: Path, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(finished, tmp_path / "old"))
+    study = json.loads((old / keys.STUDY_FILE).read_text())
+    first = {name: value for name, value in study.items() if name not in ("kind", "variants")}
+    first |= {"schema": 1, "values": [4, 8, 16], "default": 4}
+    (old / keys.STUDY_FILE).write_text(json.dumps(first))
+    assert write_report(old).read_bytes() == write_report(finished).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def tuned(search: Path) -> Page:
+    return Page(write_report(search))
+
+
+def test_a_search_s_parts_come_in_order(tuned: Page) -> None:
+    parts = (
+        "The tuned setting: mean ARI",
+        "Statistics: annotated, with image",
+        "The setting chosen in each fold",
+        "Tuning score of every suggestion",
+        "against the value of each searched field",
+        "The best suggestions by tuning score",
+        "How well label-free objectives rank the settings",
+    )
+    places = [tuned.text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_only_patients_left_out_have_test_scores(search: Path, tuned: Page) -> None:
+    summary = pd.read_csv(search / keys.SUMMARY_FILE)
+    expected = summary.query("setting == 'tuned' and clustering != 'consensus'")["mean_ari"].iloc[0]
+    assert f"The tuned setting: mean ARI {expected:.3f}" in tuned.text
+    selection = json.loads((search / keys.SELECTION_FILE).read_text())
+    results = pd.read_parquet(search / keys.RESULTS_FILE)
+    for fold in selection["folds"]:
+        words = "all patients" + (f" but {fold['test_patients'][0]}" if fold["test_patients"] else "")
+        line = next(r for r in tuned.rows if r[0] == words)
+        score = next(s["values"][0] for s in fold["suggestions"] if s["label"] == fold["chosen"])
+        assert (line[1], line[3]) == (fold["chosen"], f"{score:.3f}")
+        rows = results[
+            results[keys.SAMPLE].isin(fold["test_samples"])
+            & (results[keys.SETTING] == fold["chosen"])
+            & (results[keys.SEED] >= 0)
+        ]
+        assert line[5] == (f"{rows[keys.ARI].mean():.3f}" if len(rows) else "–")
+
+
+def test_a_search_s_best_are_called_tuning_scores(search: Path, tuned: Page) -> None:
+    fold = json.loads((search / keys.SELECTION_FILE).read_text())["folds"][0]
+    header = next(i for i, r in enumerate(tuned.rows) if r[0] == "number")
+    assert tuned.rows[header][4] == "tuning score: mean ARI over patients"
+    lines = tuned.rows[header + 1 : header + 1 + len(fold["suggestions"])]
+    scores = [float(line[4]) for line in lines if line[3] == "complete"]
+    assert scores == sorted(scores, reverse=True) and len(scores) == 7
+    assert lines[0][1] == f"{fold['chosen']} chosen" and [line[3] for line in lines[-2:]] == [
+        "raced",
+        "failed",
+    ]
+
+
+def test_every_section_of_a_search_shows_what_was_chosen_without_it(search: Path, tuned: Page) -> None:
+    alts = [image["alt"] for image in tuned.all("img")]
+    for section in PATIENTS:
+        shown = [alt for alt in alts if alt.startswith(f"Section {section.sample}, tuned")]
+        assert len(shown) == 1 and "ARI" in shown[0]
+        assert any(alt.startswith(f"Section {section.sample}, consensus, tuned") for alt in alts)
+
+
+def test_without_patients_left_out_there_is_no_test_score(tmp_path: Path) -> None:
+    folder = make_search(tmp_path, select="none", suggestions=6)
+    chosen = json.loads((folder / keys.SELECTION_FILE).read_text())["folds"][0]["chosen"]
+    page = Page(write_report(folder))
+    assert "No test score: every section took part in the choice." in page.text
+    assert not [cell for row in page.rows for cell in row if cell == "tuned" or cell.startswith("test score")]
+    assert any(i["alt"].startswith(f"Section A1, {chosen}: ARI") for i in page.all("img"))
+    assert "chosen here too" in page.text
+
+
+def test_named_test_patients_are_the_only_ones_compared(tmp_path: Path) -> None:
+    page = Page(write_report(make_search(tmp_path, select="test-patients", suggestions=6)))
+    assert "Annotated, with image: 1 section of 1 patient" in page.text
+    assert "The setting was chosen without the test patients (A)" in page.text
+    alts = [image["alt"] for image in page.all("img")]
+    assert any(alt.startswith("Section A1, tuned") for alt in alts)
+    assert any(alt.startswith("Section B1, s-") for alt in alts)
+
+
+def test_two_objectives_end_with_a_front(tmp_path: Path) -> None:
+    folder = make_search(tmp_path, select="none", objectives=(keys.ARI, keys.SECONDS), suggestions=8)
+    front = json.loads((folder / keys.SELECTION_FILE).read_text())["folds"][0]["front"]
+    page = Page(write_report(folder))
+    assert "Both tuning scores of every suggestion" in page.text
+    assert sorted(r[1] for r in page.rows if len(r) > 1 and r[1].endswith(" front")) == sorted(
+        f"{label} front" for label in front
+    )
+
+
+def test_a_search_in_which_everything_failed_has_a_page(tmp_path: Path) -> None:
+    folder = make_search(tmp_path, suggestions=6)
+    selection = json.loads((folder / keys.SELECTION_FILE).read_text())
+    for fold in selection["folds"]:
+        fold["chosen"] = None
+        for one in fold["suggestions"]:
+            one |= {"state": "failed", "values": None, "patients": 0}
+    (folder / keys.SELECTION_FILE).write_text(json.dumps(selection))
+    page = Page(write_report(folder))
+    assert "No test score: nothing was chosen." in page.text
+    assert "no suggestion was scored on all patients" in page.text

@@ -108,9 +108,10 @@ def test_the_seed_shown_is_nearest_to_the_median() -> None:
 def test_maps_of_a_section_in_order(finished: Path) -> None:
     section = section_maps(load_study(finished), "C1")
     titles = [m.title for m in section.maps]
-    assert titles[:4] == ["labels", "neighbors=4", "neighbors=8", "neighbors=16"]
-    assert sorted(titles[4:]) == ["coordinates", "smoothed-image", "smoothed-pca", "untrained"]
-    failed = section.maps[3]
+    consensus = "consensus, neighbors=4"
+    assert titles[:5] == ["labels", "neighbors=4", consensus, "neighbors=8", "neighbors=16"]
+    assert sorted(titles[5:]) == ["coordinates", "smoothed-image", "smoothed-pca", "untrained"]
+    failed = section.maps[4]
     assert failed.codes is None and failed.details == "no regions: RuntimeError: loss is not finite"
 
 
@@ -122,3 +123,19 @@ def test_without_labels_the_default_lends_its_colours(tmp_path: Path) -> None:
     assert first is not None and second is not None
     assert set(first) == set(second) == {4, 5, 6, 7}, "the labels of other sections keep their colours"
     assert (first == second).mean() > 0.5
+
+
+def test_the_consensus_shown_is_the_row_that_combines_the_seeds(finished: Path) -> None:
+    view = load_study(finished)
+    shown = section_maps(view, "B1").maps[2]
+    row = view.results.query(
+        "sample == 'B1' and method == 'senca' and setting == 'neighbors=4' and seed == -1"
+    )
+    assert shown.row is not None and shown.kind == "consensus"
+    np.testing.assert_array_equal(shown.row[keys.REGIONS], row[keys.REGIONS].iloc[0])
+    assert shown.details.endswith(f"3 seeds combined, stability {row[keys.STABILITY].iloc[0]:.3f}")
+
+
+def test_a_single_seed_has_no_consensus(tmp_path: Path) -> None:
+    view = load_study(make_study(tmp_path, (Section("A1", "A"),), seeds=1))
+    assert not [m.title for m in section_maps(view, "A1").maps if m.kind == "consensus"]

@@ -20,12 +20,17 @@ KEY = "d" * 40
 
 
 @pytest.fixture
-def study(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A finished study of a user who never used W&B."""
+def without_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of a user who never used W&B."""
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "home" / "netrc"))
+
+
+@pytest.fixture
+def study(finished: Path, tmp_path: Path, without_account: None) -> Path:
+    """A finished sweep, to be published."""
     return Path(shutil.copytree(finished, tmp_path / "a study"))
 
 
@@ -46,11 +51,15 @@ def test_without_a_key_the_run_is_kept_and_holds_the_study(study: Path) -> None:
     summary = pd.read_csv(study / keys.SUMMARY_FILE)
     default = summary[summary["is_default"] & (summary["block"] == "annotated, with image")]
     found = run["summary"]["annotated-with-image/senca/neighbors=4/mean_ari"]
-    assert found == pytest.approx(default["mean_ari"].iloc[0])
+    single = default[default["clustering"] != keys.CONSENSUS]["mean_ari"].iloc[0]
+    assert found == pytest.approx(single)
     assert (run["summary"]["sections"], run["summary"]["failed_fits"]) == (4, 3)
     assert run["summary"]["summary"]["nrows"] == len(summary)
-    assert len(run["summary"]["maps/A1"]["filenames"]) == 9
-    assert {"sweep/annotated-with-image", "sections"} <= set(run["summary"])
+    assert len(run["summary"]["maps/A1"]["filenames"]) == 10
+    assert {"sweep/annotated-with-image", "sections", "label_free_objectives"} <= set(run["summary"])
+    consensus = default[default["clustering"] == keys.CONSENSUS]["mean_ari"].iloc[0]
+    found = run["summary"]["annotated-with-image/consensus/senca/neighbors=4/mean_ari"]
+    assert found == pytest.approx(consensus)
 
     assert run["config"]["setting"]["neighbors"] == 4
     assert run["config"]["samples"] == ["A1", "A2", "B1", "C1"]
@@ -67,6 +76,21 @@ def test_the_results_travel_as_an_artifact(study: Path) -> None:
     assert set(files) == {keys.RESULTS_FILE, keys.REGIONS_FILE, keys.SUMMARY_FILE}
     assert files[keys.RESULTS_FILE].is_relative_to(study), "what waits for upload stays with the study"
     assert files[keys.RESULTS_FILE].read_bytes() == (study / keys.RESULTS_FILE).read_bytes()
+
+
+def test_a_search_brings_its_suggestions_its_figures_and_its_choice(
+    search: Path, tmp_path: Path, without_account: None
+) -> None:
+    study = Path(shutil.copytree(search, tmp_path / "study"))
+    outcome = publish(study)
+    assert outcome.folder is not None, outcome.reason
+    run = json.loads(inspect(outcome.folder, "--summary"))
+    fold = json.loads((study / keys.SELECTION_FILE).read_text())["folds"][0]
+    assert run["summary"]["search/chosen"] == fold["chosen"]
+    assert run["summary"]["search/suggestions"]["nrows"] == 5 * len(fold["suggestions"])
+    assert run["summary"]["search/choices"]["nrows"] == 5
+    assert {"search/history", "search/parameters-ari"} <= set(run["summary"])
+    assert run["config"]["space"]["hvgs"] == [250, 500, 1000] and run["config"]["kind"] == "search"
 
 
 def test_an_unreachable_server_costs_seconds_and_nothing_else(

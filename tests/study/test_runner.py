@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from senca_ray.analysis.aggregator import aggregator
 from senca_ray.analysis.results import read_results
 from senca_ray.config import Setting
 from senca_ray.methods.run import Protocol
-from senca_ray.study.runner import run_trials
+from senca_ray.study.grid import GridPlan
+from senca_ray.study.runner import run_plan
 from senca_ray.study.trial import Trial, run_trial
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -36,34 +38,36 @@ def trials(shard: str, **changes: Any) -> list[Trial]:
     return [Trial("s", name, label, **given) for name, label in methods]
 
 
-def run(out: Path, todo: list[Trial]) -> pd.DataFrame:
-    sink, ended = aggregator(out), []
-    run_trials(todo, sink, out / "tune", ended.append)
+def run(out: Path, todo: list[Trial], told: Callable[[int], None] = lambda ended: None) -> pd.DataFrame:
+    sink = aggregator(out)
+    plan = GridPlan(todo, lambda trial: False)
+    run_plan(plan, sink, out, told)
+    assert plan.finished
     ray.get(sink.finish.remote())
-    assert ended == list(range(1, len(todo) + 1))
+    assert not (out / "tune").exists() and not (out / keys.CHECKPOINT_FOLDER).exists()
     return read_results(out)
 
 
 def test_through_tune_the_scores_are_those_of_a_plain_loop(tmp_path: Path, toy_shard: str) -> None:
-    todo = trials(toy_shard)
-    results = run(tmp_path / "study", todo).set_index([keys.METHOD, keys.SEED])[keys.ARI]
+    todo, told = trials(toy_shard), []
+    results = run(tmp_path / "study", todo, told.append).set_index([keys.METHOD, keys.SEED])[keys.ARI]
     plain = {(r[keys.METHOD], r[keys.SEED]): r[keys.ARI] for t in todo for r in run_trial(t)}
     assert results.to_dict() == plain
+    assert told == list(range(1, len(todo) + 1))
 
 
 def test_a_failing_trial_stays_in_the_table_and_the_others_finish(tmp_path: Path, toy_shard: str) -> None:
     missing = str(tmp_path / "gone")
     results = run(tmp_path / "study", [*trials(toy_shard), *trials(missing, sample="T2")])
     failed = results[results[keys.STATUS] == keys.FAILED]
-    assert set(failed[keys.SAMPLE]) == {"T2"} and len(failed) == 6
+    assert set(failed[keys.SAMPLE]) == {"T2"} and len(failed) == 3 * 3  # two seeds and their consensus
     assert failed[keys.REASON].str.contains("not a shard").all()
     assert (results[results[keys.SAMPLE] == "T1"][keys.STATUS] == keys.OK).all()
 
 
 def test_a_killed_worker_costs_nothing(tmp_path: Path, toy_shard: str) -> None:
-    """Tune starts the trial again; rows that were already handed over are not doubled."""
-    out = tmp_path / "study"
-    sink, killed = aggregator(out), []
+    """Its trial is given again; rows that were already handed over are not doubled."""
+    killed: list[psutil.Process] = []
 
     def kill_a_worker(ended: int) -> None:
         if not killed:
@@ -71,12 +75,26 @@ def test_a_killed_worker_costs_nothing(tmp_path: Path, toy_shard: str) -> None:
             os.kill(killed[0].pid, signal.SIGKILL)
 
     slow = tuple(range(12))
-    run_trials(trials(toy_shard, seeds=slow), sink, out / "tune", kill_a_worker)
-    ray.get(sink.finish.remote())
-    results = read_results(out)
+    results = run(tmp_path / "study", trials(toy_shard, seeds=slow), kill_a_worker)
     assert killed
-    assert len(results) == 3 * len(slow) and (results[keys.STATUS] == keys.OK).all()
+    assert len(results) == 3 * (len(slow) + 1) and (results[keys.STATUS] == keys.OK).all()
     assert not results.duplicated(list(keys.ROW_KEY)).any()
+
+
+def test_a_trial_that_takes_its_worker_down_every_time_says_so(tmp_path: Path, toy_shard: str) -> None:
+    def die(trial: Trial, device: str, checkpoint: object) -> list[dict[str, Any]]:
+        if trial.sample == "T2":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return run_trial(trial)
+
+    out = tmp_path / "study"
+    sink = aggregator(out)
+    todo = [*trials(toy_shard)[:1], *trials(toy_shard, sample="T2")[:1]]
+    run_plan(GridPlan(todo, lambda trial: False), sink, out, lambda ended: None, run=die)
+    ray.get(sink.finish.remote())
+    results = read_results(out).set_index(keys.SAMPLE)
+    assert (results.loc["T1", keys.STATUS] == keys.OK).all()
+    assert results.loc["T2", keys.REASON].str.contains("lost 4 times").all()
 
 
 def _workers() -> list[psutil.Process]:

@@ -1,0 +1,33 @@
+"""Which figures there are, and measuring some of them one after another."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable, Iterable
+
+from senca_ray.bench.figure import Figure
+from senca_ray.errors import SencaError
+
+NAMES = ("startup", "prepare", "fit", "aggregator", "racing", "overhead")
+"""In the order measured: the long one last."""
+
+Say = Callable[[str], None]
+"""Called with what is being measured."""
+
+
+def chosen(names: Iterable[str]) -> tuple[str, ...]:
+    """The figures named, all by default, in the order measured; raises SencaError for unknown ones."""
+    wanted = set(names)
+    if unknown := sorted(wanted - set(NAMES)):
+        raise SencaError(f"--only {', '.join(unknown)}: unknown; expected some of {', '.join(NAMES)}")
+    return tuple(name for name in NAMES if not wanted or name in wanted)
+
+
+def measure(name: str, repeat: int, say: Say, *, long: bool = False) -> list[Figure]:
+    """Measure one of NAMES in `repeat` runs; `long` adds trials of 20 s to `overhead`."""
+    measurement = importlib.import_module(f"senca_ray.bench.{name}").measure
+    if name == "overhead":
+        measurement = functools.partial(measurement, long=long)
+    figures: list[Figure] = measurement(repeat, say)
+    return figures

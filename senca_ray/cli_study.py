@@ -1,0 +1,241 @@
+"""`senca study ...`: which studies there are, how far each is, how two compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from senca_ray import keys, recipe, screen
+from senca_ray.errors import SencaError
+from senca_ray.screen import Screen
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from senca_ray.analysis.progress import Progress
+
+STUDIES = Path("studies")
+"""Where experiments keep their studies unless told otherwise."""
+
+study_app = typer.Typer(
+    help="Studies: run one from a file, list them, show how far one is, compare two.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@study_app.command("list")
+def list_studies(
+    folder: Annotated[Path, typer.Argument(help="Folder of studies.")] = STUDIES,
+) -> None:
+    """List the studies in a folder and how far they are.
+
+    Shows state, trials done, failed rows and last change. Reads the folders alone, so it may be asked at any
+    time, also while the studies run.
+
+    \b
+    Example:
+      senca study list
+    """
+    from senca_ray.analysis.progress import find_studies, progress
+
+    shown = Screen()
+    table = screen.table(["study", "state"], ["trials", "failed", "last change"])
+    unreadable = []
+    studies = find_studies(folder)
+    for study in studies:
+        try:
+            found = progress(study)
+        except SencaError as error:
+            unreadable.append(str(error))
+            screen.add_row(table, study.resolve().name, "unreadable", "", "", "")
+        else:
+            changed = f"{found.updated.astimezone():%Y-%m-%d %H:%M}"
+            failed = str(found.failed) if found.failed else ""
+            screen.add_row(table, study.resolve().name, found.state, _trials(found), failed, changed)
+    if not studies:
+        shown.line(f"{folder}: no studies yet; `python experiments/sweep_neighbors.py` makes one")
+        return
+    shown.table(table)
+    for text in unreadable:
+        shown.line(f"unreadable: {text}")
+
+
+@study_app.command()
+def show(study: Annotated[Path, typer.Argument(help="A study's folder.", metavar="DIR")]) -> None:
+    """Show one study: how far, what failed, what to do next.
+
+    Says what it is, how long it will take, why rows failed, and of a search the best of every fold. May be
+    asked while the study runs.
+
+    \b
+    Example:
+      senca study show studies/sweep-neighbors-simulated
+    """
+    from senca_ray.analysis.description import read_description
+    from senca_ray.analysis.progress import progress
+
+    shown = Screen()
+    found, description = progress(study), read_description(study)
+    shown.line(found.title)
+    for name, text in {**_identity(description, found), "state": _state(found)}.items():
+        shown.line(f"{name:<9} {text}")
+    if found.failures:
+        shown.table(_failures(found))
+    if found.kind == "search" and (study / keys.SELECTION_FILE).exists():
+        shown.table(_folds(study))
+    shown.line(f"{'next':<9} {_next(found)}")
+
+
+@study_app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="A study's YAML file, as in configs/.", metavar="FILE")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The study's folder; one that holds this study is gone on with.", metavar="DIR"),
+    ] = None,
+    data: recipe.Data = None,
+    format: recipe.Format = None,
+    address: recipe.Address = None,
+) -> None:
+    """Run the study that a YAML file describes.
+
+    The same command again goes on where it stopped.
+
+    \b
+    Example:
+      senca study run configs/studies/sweep_neighbors.yaml --out studies/mine
+    """
+    recipe.run_file(file, data=data, format=format, out=out, address=address)
+
+
+@study_app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Folder of a finished study.", metavar="A")],
+    b: Annotated[Path, typer.Argument(help="Folder of the other.", metavar="B")],
+) -> None:
+    """Compare two finished studies, paired over patients.
+
+    By ARI, on the sections that both scored. Shows every setting that both hold and the two defaults, with
+    tests corrected for their number.
+
+    \b
+    Example:
+      senca study compare studies/before studies/after
+    """
+    from senca_ray.analysis.compare import compare_studies, format_comparison
+    from senca_ray.analysis.description import read_description
+    from senca_ray.analysis.results import read_results
+
+    first, second = (str(read_description(folder)["default"]) for folder in (a, b))
+    names = (a.resolve().name, b.resolve().name)
+    if names[0] == names[1]:
+        names = (str(a), str(b))
+    comparison = compare_studies(read_results(a), read_results(b), *names, (first, second))
+    shown = Screen()
+    for table in format_comparison(comparison):
+        shown.table(table)
+
+
+def _identity(description: dict[str, Any], found: Progress) -> dict[str, str]:
+    """What the study is, as name and text."""
+    samples, seeds = list(description["shards"]), description["seeds"]
+    oracle = " (an oracle)" if description["k_policy"] == "labels" else ""
+    facts = {
+        "folder": str(found.folder),
+        "cohort": f"{description['data']}: {_number(len(samples), 'section')} ({', '.join(samples)})",
+        "seeds": f"{len(seeds)}, k policy {description['k_policy']}{oracle}, {description['clustering']}",
+        "created": f"{found.created.astimezone():%Y-%m-%d %H:%M}",
+    }
+    if found.kind == "grid":
+        variants = (
+            f"{label} (default)" if label == description["default"] else label
+            for label in description["variants"]
+        )
+        return {"compared": ", ".join(variants), **facts}
+    objectives, select = ", ".join(description["objectives"]), description["select"]
+    return {
+        "searched": "; ".join(_range(field, given) for field, given in description["space"].items()),
+        "by": f"{description['aggregate']} {objectives}, {description['suggestions']} suggestions a fold, "
+        f"select {select}{', racing' if description['racing'] else ''}",
+        **facts,
+    }
+
+
+def _range(field: str, given: Any) -> str:
+    """A field of the search space as --space takes it."""
+    if isinstance(given, list):
+        return f"{field}={','.join(map(str, given))}"
+    step = f":{given['step']}" if given["step"] else ""
+    return f"{field}={given['low']}..{given['high']}{':log' if given['log'] else step}"
+
+
+def _state(found: Progress) -> str:
+    text = f"{found.state}, {_trials(found)} trials"
+    if found.kind == "search" and found.trials is not None and found.state != "finished":
+        text += " at most"
+    if found.holder:
+        text += f", by {found.holder}"
+    if found.seconds_left is not None:
+        most = "at most " if found.kind == "search" else ""
+        text += f"; {most}{_about(found.seconds_left)} left"
+    elif found.holder:
+        text += "; time left is told after a few trials"
+    return text
+
+
+def _trials(found: Progress) -> str:
+    if found.trials is None or (found.kind == "search" and found.state == "finished"):
+        return str(found.done)
+    return f"{found.done} of {found.trials}"
+
+
+def _failures(found: Progress) -> Table:
+    table = screen.table(["failed because", "samples"], ["rows"])
+    for failure in found.failures:
+        screen.add_row(table, failure.reason, ", ".join(failure.samples), str(failure.rows))
+    return table
+
+
+def _folds(study: Path) -> Table:
+    """The best suggestion of every fold; a tuning score, never a test score."""
+    from senca_ray.analysis.selection import read_selection, suggestion_table
+
+    selection = read_selection(study)
+    scores = [f"tuning_{name}" for name in selection["objectives"]]
+    table = screen.table(
+        ["fold", "best so far", "changes"], ["tried", *(s.replace("_", "\n", 1) for s in scores)]
+    )
+    for fold in selection["folds"]:
+        tried = suggestion_table(selection, fold["name"])
+        # The chosen one, or the whole front; while the fold is under way, the best of those scored in full.
+        best = tried[tried["chosen"]] if tried["chosen"].any() else tried[tried["state"] == "complete"][:1]
+        if best.empty:
+            screen.add_row(table, fold["name"], "none yet", "", str(len(tried)), *("" for _ in scores))
+        for one in best.to_dict("records"):
+            values = (f"{one[score]:.3f}" for score in scores)
+            screen.add_row(table, fold["name"], one["label"], one["changes"], str(len(tried)), *values)
+    return table
+
+
+def _next(found: Progress) -> str:
+    if found.holder:
+        return f"wait, or stop it (Ctrl-C) and go on later with `senca resume {found.folder}`"
+    if found.state == "stopped":
+        return f"go on with `senca resume {found.folder}`"
+    page = found.folder / keys.REPORT_FILE
+    return f"open {page}" if page.exists() else f"make its report with `senca report {found.folder}`"
+
+
+def _about(seconds: float) -> str:
+    """A duration in one unit: 'about 40 s', 'about 4 min', 'about 3 h', 'about 5 days'."""
+    for size, unit, below in ((1, "s", 90), (60, "min", 90 * 60), (3600, "h", 48 * 3600)):
+        if seconds < below:
+            return f"about {max(1, round(seconds / size))} {unit}"
+    return f"about {round(seconds / 86400)} days"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"

@@ -1,0 +1,60 @@
+"""What a study ends with: tables on the terminal and in files, the page, the W&B run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from senca_ray import keys
+
+
+def publish(out: Path, console: Console) -> None:
+    """Statistics, terminal tables, HTML page and W&B run of the results in `out`."""
+    from senca_ray.analysis import tables
+    from senca_ray.analysis.description import read_description
+    from senca_ray.analysis.results import read_results
+    from senca_ray.report.html import write_report
+    from senca_ray.report.wandb_publisher import publish as publish_wandb
+
+    description = read_description(out)
+    results = read_results(out)
+    if description["simulated"]:
+        console.print("[bold]Simulated cohort[/]: shows the mechanics; its scores say nothing about tissue.")
+    summary, notes = _summary(out, description, results)
+    tables.write_summary(out, summary)
+    for table in tables.format_summary(summary, description["seeds"], description["k_policy"]):
+        console.print(table)
+    for note in notes:
+        console.print(note)
+    with console.status("drawing the report"):
+        page = write_report(out)
+    with console.status("publishing to W&B"):
+        outcome = publish_wandb(out)
+    for name, where in (("results", out / keys.RESULTS_FILE), ("report", page), ("W&B", outcome)):
+        console.print(f"{name:<8} {where}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _summary(
+    out: Path, description: dict[str, Any], results: pd.DataFrame
+) -> tuple[pd.DataFrame, Iterator[Table | str]]:
+    from senca_ray.analysis import selection as chosen
+    from senca_ray.analysis.objectives import format_agreement, objective_agreement
+    from senca_ray.analysis.tables import sweep_summary
+
+    agreement = format_agreement(objective_agreement(results))
+    if description["kind"] == "grid":
+        summary = sweep_summary(results, description["default"], order=list(description["variants"]))
+        return summary, iter(agreement)
+    selection = chosen.read_selection(out)
+    summary = sweep_summary(chosen.with_selection(results, selection), description["default"])
+    notes: list[Table | str] = [
+        chosen.selection_claim(selection),
+        chosen.format_choices(chosen.choices(selection, results), selection),
+        chosen.format_suggestions(chosen.suggestion_table(selection)),
+    ]
+    return summary, iter([*notes, *agreement])

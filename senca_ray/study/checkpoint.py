@@ -1,0 +1,102 @@
+"""The checkpoint of one trial: what a lost worker would otherwise have to do again. No Ray in here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from senca_ray.errors import SencaError
+from senca_ray.files import write_whole
+
+_log = logging.getLogger(__name__)
+
+_FORMAT = 1
+"""Raised when rows or training states become such that what an older version kept is of no use."""
+
+
+class TrialCheckpoint:
+    """One file with the rows of a trial's finished seeds and the state of the training under way.
+
+    Nothing is written before `interval` seconds of work are at stake, so a short trial pays nothing. It is
+    a `fit.train.Checkpoint`. A file that is damaged, or of another trial, is ignored: its loss costs time.
+    """
+
+    def __init__(self, path: Path, interval: float = 30.0) -> None:
+        """`path` need not exist, nor its folder; `interval` in seconds."""
+        self._path, self._interval = path, interval
+        self._identity = ""
+        self._rows: list[dict[str, Any]] = []
+        self._training: dict[str, Any] | None = None
+        self._saved = time.monotonic()
+
+    def begin(self, identity: str) -> list[dict[str, Any]]:
+        """Start the trial that `identity` names; returns the rows that its last run had finished."""
+        self._identity, self._rows, self._training = identity, [], None
+        kept = self._read()
+        if kept is not None and kept["identity"] == identity and kept["format"] == _FORMAT:
+            self._rows, self._training = kept["rows"], kept["training"]
+        self._saved = time.monotonic()
+        return list(self._rows)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take in the row of a finished seed; the training under way, if any, was that seed's."""
+        self._rows.append(row)
+        self._training = None
+        if self.due():
+            self._write()
+
+    def load(self) -> dict[str, Any] | None:
+        """The training state that the last run left; None when there is none."""
+        return self._training
+
+    def due(self) -> bool:
+        """Whether the interval has passed since the file was last written, or the trial began."""
+        return time.monotonic() - self._saved >= self._interval
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the state of the training under way; tensors, numbers and text in dicts and lists."""
+        self._training = state
+        self._write()
+
+    def remove(self) -> None:
+        """Delete the file: the trial's rows are safe. One that cannot be deleted does no harm."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        import torch
+
+        kept = {
+            "format": _FORMAT,
+            "identity": self._identity,
+            "rows": json.dumps(self._rows),
+            "training": self._training,
+        }
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._path, lambda temporary: torch.save(kept, temporary))
+        # Not worth a fit: without a checkpoint an interrupted trial only takes longer. torch.save turns
+        # what the disk says into a RuntimeError.
+        except (SencaError, OSError, RuntimeError) as error:
+            _log.warning("%s: no checkpoint kept (%s); the trial goes on", self._path, error)
+        self._saved = time.monotonic()
+
+    def _read(self) -> dict[str, Any] | None:
+        if not self._path.is_file():
+            return None
+        import torch
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                kept = torch.load(self._path, map_location="cpu", weights_only=True)
+            rows = json.loads(kept["rows"])
+            return {name: kept[name] for name in ("format", "identity", "training")} | {"rows": rows}
+        except Exception as error:  # noqa: BLE001  damage shows in any way, and is never the trial's end
+            _log.warning("%s: not a checkpoint (%s); ignored", self._path, type(error).__name__)
+            return None

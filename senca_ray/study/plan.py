@@ -1,0 +1,34 @@
+"""A plan: which trial runs next, decided while others still run. No Ray in here."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from senca_ray.study.trial import Trial
+
+
+class Plan(Protocol):
+    """Gives a study's trials one by one and is told when each has its rows."""
+
+    @property
+    def total(self) -> int:
+        """Trials of the whole study, at most: a search may stop some before they start."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """Of these, the trials that have not ended and may still come."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """True when no trial will come any more and none is awaited."""
+        ...
+
+    def next(self) -> Trial | None:
+        """The next trial to start; None when nothing can start before another one ends."""
+        ...
+
+    def ended(self, trial: Trial) -> None:
+        """Take notice that the rows of `trial` are stored."""
+        ...

@@ -1,0 +1,195 @@
+"""A study in words: what a recipe's options or a YAML file say, and the study that they make.
+
+    name: sweep-neighbors
+    title: Effect of the neighbour count
+    sweep: {vary: neighbors, values: [4, 8, 16]}
+    cohort: {data: her2st/data, format: her2st}
+    seeds: 15
+
+Exactly one of `sweep`, `ablation` and `search` says what kind of study it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from senca_ray.config import PrepareConfig, Setting, from_mapping, read_yaml
+from senca_ray.errors import Problem, ProblemsError
+
+if TYPE_CHECKING:
+    from senca_ray.cohort import Cohort
+    from senca_ray.study.grid import Grid
+    from senca_ray.study.search import Search
+
+SIMULATED_SEEDS, REAL_SEEDS = 5, 15
+"""Seeds by default: enough to see the mechanics, and what a claim about sections needs."""
+
+_STRICT: dict[str, str] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPart:
+    """One setting varied over a grid of values."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    vary: str
+    """Field of Setting."""
+    values: tuple[Any, ...]
+    """The study's own value has to be among them: the others are tested against it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationPart:
+    """Parts of the model left out, one at a time."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    variants: dict[str, dict[str, Any]] | None = None
+    """Name of each variant to the fields of Setting that it changes; left out: Table 4 and more."""
+    default: str = "full"
+    """The variant that the others are tested against."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPart:
+    """Optuna over the cohort."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    space: dict[str, Any]
+    """Field of Setting to {low, high, log, step} or to a list of choices."""
+    objectives: tuple[str, ...] = ("ari",)
+    """One or two scores; those that need no labels: silhouette, chaos, pas, stability, loss_last."""
+    aggregate: Literal["mean", "median", "rank"] = "mean"
+    """How the scores of the patients become the one number that Optuna sees."""
+    suggestions: int = 20
+    """Settings tried in every fold; the first is the study's own."""
+    select: Literal["none", "loo-patient", "test-patients"] = "loo-patient"
+    """On whom a choice is tested: nobody, every patient in turn, or those of `test`."""
+    test: tuple[str, ...] = ()
+    """Patients, or all sections of them, that take no part in the choice."""
+    racing: bool | None = None
+    """Stop a suggestion early that is significantly worse than the best; left out: yes, for one objective."""
+    ahead: int | None = None
+    """Suggestions under way at once; left out: as many as the cluster has room for trials."""
+    sampler_seed: int = 0
+    """Another seed, other suggestions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortPart:
+    """Where the sections come from; all left out: the embedded simulated cohort."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    data: Path | None = None
+    """Folder with raw sections."""
+    format: str | None = None
+    """Format of that folder; left out: detected."""
+    samples: tuple[str, ...] = ()
+    """Only these sections."""
+    shards: Path | None = None
+    """Where prepared sections are kept; left out: your cache folder."""
+    encoder_weights: Path | None = None
+    """State dict of a torchvision ResNet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFile:
+    """Everything that a study is, in words."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    name: str
+    """Short name: part of the folder's name and of every result row."""
+    title: str = ""
+    """One line for tables and the page; left out: the name."""
+    sweep: SweepPart | None = None
+    ablation: AblationPart | None = None
+    search: SearchPart | None = None
+    cohort: CohortPart = field(default_factory=CohortPart)
+    seeds: int | None = None
+    """Fits are repeated with seeds 0 to this number less one; left out: 5, on your own sections 15."""
+    k: str = "labels"
+    """Number of regions: 'labels' (an oracle), 'fixed:N' or 'auto'."""
+    clustering: str = "ward"
+    """ward, average, complete or kmeans."""
+    pair: tuple[str, str] | None = None
+    """Two labels whose separation is scored."""
+    setting: Setting = field(default_factory=Setting)
+    """How the model is fitted."""
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    """How sections become shards."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if sum(part is not None for part in (self.sweep, self.ablation, self.search)) != 1:
+            problems.append(Problem("-", "kind", "expected exactly one of sweep, ablation and search"))
+        if not self.name or not set(self.name) <= _NAME:
+            message = f"{self.name!r} found; expected letters, digits, '-', '_': it names a folder"
+            problems.append(Problem("-", "name", message))
+        if self.seeds is not None and self.seeds < 1:
+            problems.append(Problem("-", "seeds", f"{self.seeds} found; expected 1 or more"))
+        if problems:
+            raise ProblemsError(problems, "the study")
+
+    def out(self) -> Path:
+        """The study's folder where none is given: studies/NAME-COHORT."""
+        data = self.cohort.data
+        return Path("studies") / f"{self.name}-{data.resolve().name if data else 'simulated'}"
+
+    def sections(self) -> Cohort:
+        """The cohort that it names."""
+        from senca_ray.cohort import Cohort
+
+        given = self.cohort
+        return Cohort(
+            data=given.data,
+            format=given.format,
+            samples=given.samples,
+            shards=given.shards,
+            prepare=self.prepare,
+            weights=given.encoder_weights,
+        )
+
+    def study(self) -> Grid | Search:
+        """The study that it describes; raises ProblemsError with everything that is wrong in it."""
+        from senca_ray.methods.run import Protocol
+        from senca_ray.study import grid
+        from senca_ray.study.search import Search
+        from senca_ray.study.space import parse_mapping
+
+        count = self.seeds or (REAL_SEEDS if self.cohort.data else SIMULATED_SEEDS)
+        shared: dict[str, Any] = {
+            "name": self.name,
+            "title": self.title or self.name,
+            "setting": self.setting,
+            "seeds": tuple(range(count)),
+            "protocol": Protocol(self.k, self.clustering, self.pair),
+        }
+        if self.sweep:
+            return grid.sweep(vary=self.sweep.vary, values=self.sweep.values, **shared)
+        if self.ablation:
+            variants = grid.ABLATIONS if self.ablation.variants is None else self.ablation.variants
+            return grid.Grid(variants=variants, default=self.ablation.default, **shared)
+        assert self.search is not None
+        given = {f.name: getattr(self.search, f.name) for f in dataclasses.fields(SearchPart)}
+        given["space"] = parse_mapping(self.search.space)
+        if self.search.racing is None:
+            given["racing"] = len(self.search.objectives) == 1
+        return Search(**shared | given)
+
+
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+def read_study_file(path: Path) -> StudyFile:
+    """Read a study from YAML; raises ProblemsError with every wrong or unknown entry at once."""
+    try:
+        return from_mapping(StudyFile, read_yaml(path))
+    except ProblemsError as error:
+        raise ProblemsError(error.problems, str(path)) from None
