@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from senca_ray.config import PrepareConfig
 from senca_ray.data.prepare import Prepared, find_sections, prepare
 from senca_ray.data.shards import damaged_files, read_meta
 from senca_ray.errors import Problem, ProblemsError, SencaError
+from senca_ray.files import cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,13 +34,6 @@ class Cohort:
     """Where prepared sections are kept; None for the user's cache."""
     prepare: PrepareConfig = dataclasses.field(default_factory=PrepareConfig)
     weights: Path | None = None
-
-
-def cache() -> Path:
-    """Folder for what can be made again: SENCA_CACHE, else the user's cache folder."""
-    given = os.environ.get("SENCA_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME")
-    return Path(given) if given else (Path(base) if base else Path.home() / ".cache") / "senca_ray"
 
 
 def simulated_cohort(console: Console) -> Path:

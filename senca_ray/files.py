@@ -11,6 +11,13 @@ from typing import Any
 from senca_ray.errors import SencaError
 
 
+def cache() -> Path:
+    """Folder for what can be made again: SENCA_CACHE, else the user's cache folder."""
+    given = os.environ.get("SENCA_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME")
+    return Path(given) if given else (Path(base) if base else Path.home() / ".cache") / "senca_ray"
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file and rename it to `path`; raises SencaError when the disk refuses."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -19,6 +19,9 @@ from senca_ray.study.objective import AGGREGATES, DIRECTIONS, MEAN
 from senca_ray.study.space import Space, describe, largest, parse_mapping, space_problems
 from senca_ray.study.suggestions import RANDOM
 
+_LOSS_FIELDS = {"mse_weight", "temperature", "target", "contrast", "image", "embedding"}
+"""Fields that change what the loss measures."""
+
 DEFAULT = "default"
 """Label of the study's own setting, the first suggestion of every fold."""
 
@@ -76,6 +79,12 @@ class Search:
         if len(found) > 1 and self.racing:
             message = "on, with two objectives; expected off (--no-racing): a paired test compares one score"
             problems.append(Problem("-", "racing", message))
+        if keys.LOSS_LAST in found and (changing := _LOSS_FIELDS & set(self.space)):
+            message = (
+                f"{keys.LOSS_LAST} found while {', '.join(sorted(changing))} varies; expected another score: "
+            )
+            message += "losses of different formulas or weights cannot be compared"
+            problems.append(Problem("-", "objectives", message))
         if keys.STABILITY in found and len(self.seeds) < 2:
             message = f"{keys.STABILITY} compares seeds, {len(self.seeds)} found; expected two or more"
             problems.append(Problem("-", "seeds", message))

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data import shards
+from senca_ray.data.near import near
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 from senca_ray.fit.consensus import consensus, stability
@@ -223,13 +224,21 @@ def _identity(trial: Trial, sample: Sample, device: str) -> str:
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of the packages that a score depends on."""
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {name: found for name in _PACKAGES if (found := _version(name))}
+
+
+def _version(package: str) -> str | None:
+    # On a bare GPU machine the package runs from its source tree, without Ray.
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 @functools.lru_cache(maxsize=2)
 def _read(shard: str, genes: int) -> Sample:
     """A worker goes through one section's settings in turn, so the last shards read stay in memory."""
-    return shards.read_sample(shard, genes)
+    return shards.read_sample(near(shard), genes)
 
 
 def to_config(trial: Trial) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from senca_ray.analysis.aggregator import aggregator
 from senca_ray.analysis.results import read_results
 from senca_ray.config import Setting
 from senca_ray.methods.run import Protocol
+from senca_ray.study.checkpoint import TrialCheckpoint
 from senca_ray.study.grid import GridPlan
 from senca_ray.study.runner import run_plan
 from senca_ray.study.trial import Trial, run_trial
@@ -107,3 +108,38 @@ def _workers() -> list[psutil.Process]:
             return found
         time.sleep(0.05)
     raise AssertionError("no worker of a trial is running")
+
+
+def test_a_long_trial_goes_on_from_its_checkpoint_in_another_worker(tmp_path: Path, toy_shard: str) -> None:
+    killed, kept = tmp_path / "killed", tmp_path / "kept"
+
+    def run_eagerly(trial: Trial, device: str, checkpoint: TrialCheckpoint) -> list[dict[str, Any]]:
+        """Write the checkpoint at once instead of after half a minute; die after the first seed, once."""
+        checkpoint._interval = 0.0
+        begin, add = checkpoint.begin, checkpoint.add
+
+        def tell(identity: str) -> list[dict[str, Any]]:
+            rows = begin(identity)
+            with kept.open("a") as file:
+                file.write(f"{[row[keys.SEED] for row in rows]}\n")
+            return rows
+
+        def die(row: dict[str, Any]) -> None:
+            add(row)
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        checkpoint.begin = tell  # type: ignore[method-assign]
+        if not killed.exists():
+            checkpoint.add = die  # type: ignore[method-assign]
+        return run_trial(trial, device, checkpoint)
+
+    out = tmp_path / "study"
+    sink, todo = aggregator(out), trials(toy_shard)[:1]
+    run_plan(GridPlan(todo, lambda trial: False), sink, out, lambda ended: None, run=run_eagerly)
+    ray.get(sink.finish.remote())
+    results = read_results(out)
+    assert kept.read_text().splitlines() == ["[]", "[0]"]
+    undisturbed = {row[keys.SEED]: row[keys.ARI] for row in run_trial(todo[0])}
+    assert results.set_index(keys.SEED)[keys.ARI].to_dict() == undisturbed
+    assert not (out / keys.CHECKPOINT_FOLDER).exists()

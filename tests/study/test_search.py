@@ -20,6 +20,10 @@ from senca_ray.study.space import Choice, Range
         ({"objectives": ("ari", "nmi", "pas"), "racing": False}, "objectives"),
         ({"objectives": ("accuracy",)}, "objectives"),
         ({"objectives": ("ari", "seconds")}, "racing"),
+        (
+            {"objectives": ("loss_last",), "space": {"mse_weight": Range(1, 100)}},
+            "objectives",
+        ),
         ({"aggregate": "max"}, "aggregate"),
         ({"select": "cross-validation"}, "select"),
         ({"suggestions": 0}, "suggestions"),
