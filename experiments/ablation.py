@@ -8,12 +8,16 @@ main = ablation_command(
     explain="""Leave parts of SENCA-st out, one at a time, and compare with the full model.
 
 \b
-no attention weights: a spot's neighbours all weigh the same (Table 4, "without cross-attention weights").
-no contrast: eq. 1 without its NT-Xent terms (Table 4, "without hierarchical learning").
-no image: the image branch is left out, as on a section without an image.
-no graph: every spot is its own whole neighbourhood.
+no attention weights  a neighbourhood's spots all weigh the same
+                      (Table 4, "without cross-attention weights")
+no hierarchical learning  eq. 1 without its NT-Xent terms
+                      (Table 4, "without hierarchical learning")
+no image              the image branch is left out, as on a section without
+                      an image
+no graph              every spot is its own whole neighbourhood
 
-On a section without an image, contrast and image are not there to leave out, and these two are not fitted.
+On a section without an image, hierarchical learning and image are not there to leave out, and these two
+are not fitted.
 """,
 )
 

@@ -19,16 +19,16 @@ main = search_command(
     explain="""Search λ, neighbours, HVGs, sizes, dropout, temperature, step size and epochs over a cohort.
 
 A suggestion is fitted on all tuning sections side by side, and Optuna sees one number for it. One that is
-already significantly worse than the best is stopped early. By default every patient is left out in turn: settings
-are chosen on the others' sections and scored on the one left out. Only those scores are called test scores.
+already significantly worse than the best is stopped early. By default every patient is left out in turn:
+settings are chosen on the others' sections and scored on the one left out. Only those scores are called test
+scores.
 
-All sections of a search have to be of one kind (with or without image; annotated or transferred labels): choose
-them with --sample. Stopped, it goes on with the same command or `senca resume`; the Optuna storage, optuna.db
-in the study's folder, opens in optuna-dashboard.
+All sections of a search have to be of one kind (with or without image; annotated or transferred labels):
+choose them with --sample. The Optuna storage, optuna.db in the study's folder, opens in optuna-dashboard.
 
 \b
 Without labels, by a score that needs none:
-  python experiments/tune.py --data DIR --objective silhouette --k auto
+  python experiments/tune.py --data DIR --objective stability --k auto
 """,
 )
 

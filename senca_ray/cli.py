@@ -24,15 +24,20 @@ app = typer.Typer(
 
 app.add_typer(study_app, name="study")
 
-StudyFolder = Annotated[Path, typer.Argument(help="The study's folder (an experiment's --out).")]
+StudyFolder = Annotated[
+    Path, typer.Argument(help="The study's folder (an experiment's --out).", metavar="DIR")
+]
 
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist or be empty.")],
-    seed: Annotated[int, typer.Option(help="Another seed, another cohort.")] = 0,
+    out: Annotated[Path, typer.Argument(help="Folder to write; must not exist, or be empty.", metavar="DIR")],
+    seed: Annotated[int, typer.Option(help="Another seed, another cohort.", metavar="N")] = 0,
 ) -> None:
-    """Write a simulated cohort in the HER2ST folder layout: for trying things out, never as evidence."""
+    """Write a simulated cohort in the HER2ST folder layout.
+
+    For trying things out, never as evidence.
+    """
     from rich.console import Console
 
     from senca_ray.data.synthetic import simulate_cohort
@@ -46,10 +51,12 @@ def simulate(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A raw folder, a shard, or a folder of shards.")],
+    path: Annotated[
+        Path, typer.Argument(help="A raw folder, a shard, or a folder of shards.", metavar="DIR")
+    ],
     format: recipe.Format = None,
 ) -> None:
-    """Show what a raw folder or a shard holds, and every problem found."""
+    """Show what a raw folder or a shard holds, and its problems."""
     from rich.console import Console
 
     from senca_ray.data.inspection import inspect as look
@@ -65,7 +72,7 @@ def inspect(
 
 @app.command()
 def prepare(
-    data: Annotated[Path, typer.Argument(help="Folder with raw sections.")],
+    data: Annotated[Path, typer.Argument(help="Folder with raw sections.", metavar="DIR")],
     out: Annotated[
         Path | None, typer.Option(help="Where shards go. Left out: your cache folder.", metavar="DIR")
     ] = None,
@@ -78,7 +85,11 @@ def prepare(
     set: recipe.Set = None,
     address: recipe.Address = None,
 ) -> None:
-    """Turn raw sections into shards, once: filter, order genes, find neighbours, encode the image."""
+    """Turn raw sections into shards, which every study reads.
+
+    Filters, orders genes, finds neighbours and encodes the image, once. A section that has its shard already
+    costs nothing.
+    """
     from rich.console import Console
 
     from senca_ray.cohort import Cohort, prepare_cohort
@@ -99,17 +110,25 @@ def prepare(
 
 @app.command()
 def fit(
-    shard: Annotated[str, typer.Argument(help="A shard, as `senca prepare` lists them.")],
+    shard: Annotated[str, typer.Argument(help="A shard, as `senca prepare` lists them.", metavar="SHARD")],
     out: Annotated[Path | None, typer.Option(help="Left out: SAMPLE.h5ad", metavar="FILE")] = None,
-    method: Annotated[str, typer.Option(help="senca, or a control by name.")] = "senca",
-    seed: Annotated[int, typer.Option()] = 0,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="senca, or a control: untrained, smoothed-pca, smoothed-image, coordinates.", metavar="NAME"
+        ),
+    ] = "senca",
+    seed: Annotated[int, typer.Option(help="Seed of the fit.", metavar="N")] = 0,
     k: recipe.KPolicy = "labels",
     clustering: recipe.Clustering = "ward",
     pair: recipe.Pair = None,
     config: recipe.Config = None,
     set: recipe.Set = None,
 ) -> None:
-    """Fit one section and write its regions and embedding to an h5ad that scanpy opens."""
+    """Fit one section and write an h5ad that scanpy opens.
+
+    It holds regions, embedding and scores.
+    """
     from senca_ray.h5ad import fit_to_h5ad
     from senca_ray.methods.run import Protocol
 

@@ -22,11 +22,13 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only this figure; may be repeated: startup, prepare, fit, aggregator, racing, overhead.",
+            help="Only these figures; may be repeated: startup, prepare, fit, aggregator, racing, overhead.",
             metavar="NAME",
         ),
     ] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Runs of each figure; the median counts.")] = 3,
+    repeat: Annotated[
+        int, typer.Option(min=1, help="Runs of each figure; the median counts.", metavar="N")
+    ] = 3,
     long: Annotated[
         bool, typer.Option("--long", help="Overhead for trials of 20 s too: 20 minutes more for each run.")
     ] = False,
@@ -38,7 +40,15 @@ def bench(
         typer.Option(help="Print how B differs from A and measure nothing.", metavar="A.json B.json"),
     ] = None,
 ) -> None:
-    """Measure start-up, prepare, fits, the results store, racing and the study engine's overhead."""
+    """Measure this machine, or compare two measurements.
+
+    Measures start-up, prepare, fits, the results store, racing and the study engine's overhead, which takes
+    longest. docs/benchmarks.md says what each figure is.
+
+    \b
+    Example:
+      senca bench --only startup --only racing
+    """
     from rich.console import Console
 
     console = Console()

@@ -26,10 +26,10 @@ def clean(
         ),
     ] = False,
 ) -> None:
-    """Show what takes how much disk, in the cache and in a folder of studies; remove what you agree to.
+    """Show what takes how much disk; remove what you agree to.
 
-    Nothing that runs is touched. Studies elsewhere are not asked whether they need the prepared sections:
-    name their folder with --studies.
+    Looks at the cache and at a folder of studies. Nothing that runs is touched. Studies elsewhere are not
+    asked whether they need the prepared sections: name their folder with --studies.
 
     \b
     Example:

@@ -20,7 +20,7 @@ STUDIES = Path("studies")
 """Where experiments keep their studies unless told otherwise."""
 
 study_app = typer.Typer(
-    help="Studies: run one from a file, list them, show how far one is, compare two.",
+    help="Run a study from a file; list, show and compare studies.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -28,7 +28,7 @@ study_app = typer.Typer(
 
 @study_app.command("list")
 def list_studies(
-    folder: Annotated[Path, typer.Argument(help="Folder of studies.")] = STUDIES,
+    folder: Annotated[Path, typer.Argument(help="Folder of studies.", metavar="DIR")] = STUDIES,
 ) -> None:
     """List the studies in a folder and how far they are.
 
@@ -85,16 +85,20 @@ def show(study: Annotated[Path, typer.Argument(help="A study's folder.", metavar
     if found.failures:
         shown.table(_failures(found))
     if found.kind == "search" and (study / keys.SELECTION_FILE).exists():
-        shown.table(_folds(study))
+        shown.table(_folds(study, found.state == "finished"))
     shown.line(f"{'next':<9} {_next(found)}")
 
 
 @study_app.command()
 def run(
-    file: Annotated[Path, typer.Argument(help="A study's YAML file, as in configs/.", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="A study's YAML file, as in configs/studies.", metavar="FILE")],
     out: Annotated[
         Path | None,
-        typer.Option(help="The study's folder; one that holds this study is gone on with.", metavar="DIR"),
+        typer.Option(
+            help="The study's folder; where it holds this very study, that is gone on with. Left out: "
+            "studies/NAME-COHORT.",
+            metavar="DIR",
+        ),
     ] = None,
     data: recipe.Data = None,
     format: recipe.Format = None,
@@ -102,7 +106,7 @@ def run(
 ) -> None:
     """Run the study that a YAML file describes.
 
-    The same command again goes on where it stopped.
+    The same command again goes on where it stopped. docs/studies.md lists every key of the file.
 
     \b
     Example:
@@ -118,8 +122,8 @@ def compare(
 ) -> None:
     """Compare two finished studies, paired over patients.
 
-    By ARI, on the sections that both scored. Shows every setting that both hold and the two defaults, with
-    tests corrected for their number.
+    By ARI, on the sections that both scored. Shows what both hold under one name, and the two default
+    settings where their names differ, with tests corrected for their number.
 
     \b
     Example:
@@ -129,12 +133,15 @@ def compare(
     from senca_ray.analysis.description import read_description
     from senca_ray.analysis.results import read_results
 
-    first, second = (str(read_description(folder)["default"]) for folder in (a, b))
+    descriptions = [read_description(folder) for folder in (a, b)]
+    first, second = (str(description["default"]) for description in descriptions)
     names = (a.resolve().name, b.resolve().name)
     if names[0] == names[1]:
         names = (str(a), str(b))
     comparison = compare_studies(read_results(a), read_results(b), *names, (first, second))
     shown = Screen()
+    if any(description["simulated"] for description in descriptions):
+        shown.line("Simulated cohort: shows the mechanics; its scores say nothing about tissue.")
     for table in format_comparison(comparison):
         shown.table(table)
 
@@ -199,14 +206,15 @@ def _failures(found: Progress) -> Table:
     return table
 
 
-def _folds(study: Path) -> Table:
+def _folds(study: Path, finished: bool) -> Table:
     """The best suggestion of every fold; a tuning score, never a test score."""
     from senca_ray.analysis.selection import read_selection, suggestion_table
 
     selection = read_selection(study)
     scores = [f"tuning_{name}" for name in selection["objectives"]]
     table = screen.table(
-        ["fold", "best so far", "changes"], ["tried", *(s.replace("_", "\n", 1) for s in scores)]
+        ["fold", "chosen" if finished else "best so far", "changes"],
+        ["tried", *(s.replace("_", "\n", 1) for s in scores)],
     )
     for fold in selection["folds"]:
         tried = suggestion_table(selection, fold["name"])

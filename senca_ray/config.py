@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
-from senca_ray.errors import Problem, ProblemsError, SencaError
+from senca_ray.errors import ConfigError, Problem, ProblemsError, SencaError
 
 Target = Literal["standardised", "literal"]
 Softmax = Literal["neighbours", "product"]
@@ -27,7 +28,7 @@ def _check(config: object, conditions: dict[str, tuple[bool, str]]) -> None:
         if not holds
     ]
     if problems:
-        raise ProblemsError(problems, "the settings")
+        raise ConfigError(problems, "the settings")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,13 +149,35 @@ def from_mapping(kind: type[ConfigT], values: dict[str, Any]) -> ConfigT:
     try:
         return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        problems = [
-            Problem(
-                "-", ".".join(map(str, e["loc"])) or kind.__name__, f"{_shown(e['input'])} found; {e['msg']}"
-            )
-            for e in error.errors()
-        ]
+        problems = [problem for found in error.errors() for problem in _problems(kind, found)]
         raise ProblemsError(problems, "the settings") from None
+
+
+def _problems(kind: type, found: Any) -> Iterator[Problem]:
+    """One error of pydantic's in our words; a nested config's own problems keep its place."""
+    place = [str(part) for part in found["loc"]]
+    cause = found.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):
+        for problem in cause.problems:
+            yield Problem(problem.sample, ".".join([*place, problem.place]), problem.message)
+        return
+    match found["type"]:
+        case "missing":
+            message = "missing; expected a value"
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            message = f"unknown; expected one of {', '.join(_fields(kind, place[:-1]))}"
+        case _:
+            message = f"{_shown(found['input'])} found; {found['msg']}"
+    yield Problem("-", ".".join(place) or kind.__name__, message)
+
+
+def _fields(kind: type, place: Sequence[str]) -> list[str]:
+    """Names of the fields of the config at `place` inside the config `kind`."""
+    for name in place:
+        hint = get_type_hints(kind).get(name)
+        nested = (k for k in (hint, *get_args(hint)) if isinstance(k, type) and dataclasses.is_dataclass(k))
+        kind = next(nested, kind)
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def _shown(value: object) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from senca_ray import keys
 from senca_ray.analysis.progress import FINISHED, RUNNING, find_studies, progress
+from senca_ray.data import near
 from senca_ray.errors import SencaError
 from senca_ray.files import write_text
 from senca_ray.lock import held, holder
@@ -24,9 +25,10 @@ from senca_ray.lock import held, holder
 UNFINISHED = "left by a killed command"
 LEFTOVERS = "leftovers of studies"
 SIMULATED = "simulated cohorts"
+COPIES = "copies of far sections"
 SHARDS = "prepared sections"
 STUDIES = "studies"
-CATEGORIES = (UNFINISHED, LEFTOVERS, SIMULATED, SHARDS, STUDIES)
+CATEGORIES = (UNFINISHED, LEFTOVERS, SIMULATED, COPIES, SHARDS, STUDIES)
 """What an item is, the most dispensable first."""
 
 _SHARD_STORE = "shards"
@@ -132,11 +134,14 @@ def _study_items(study: Path, state: str, kept: str) -> Iterator[Item]:
 
 def _cache_items(cache: Path, needed: dict[Path, list[str]], in_use: dict[Path, str]) -> Iterator[Item]:
     store = cache / _SHARD_STORE
-    for folder in (cache, store):
+    copies = cache / near.FOLDER
+    for folder in (cache, store, copies):
         if folder.is_dir() and (folder == cache or not folder.is_symlink()):
             yield from _unfinished(folder)
     for path in filter(_ours, cache.glob("simulated-*")):
         yield Item(path, SIMULATED, _size(path))
+    for path in [] if copies.is_symlink() else filter(_ours, copies.glob("[!.]*")):
+        yield Item(path, COPIES, _size(path))
     for path in [] if store.is_symlink() else [p.parent for p in store.glob(f"*/{keys.SHARD_FILE}")]:
         if _ours(path) and not path.name.startswith("."):
             at = path.resolve()

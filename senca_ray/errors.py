@@ -44,3 +44,7 @@ class ProblemsError(SencaError):
 
     def __reduce__(self) -> tuple[type[ProblemsError], tuple[tuple[Problem, ...], str]]:
         return (ProblemsError, (self.problems, self.scope))
+
+
+class ConfigError(ProblemsError, ValueError):
+    """Problems of one config; a ValueError, so that pydantic collects it with those of the others."""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from senca_ray.study.plan import Plan
 from senca_ray.study.search import Search
 from senca_ray.study.search_plan import SearchPlan
 from senca_ray.study.trial import Trial, versions
+from senca_ray.watch import NodeLost, watched
 
 Study = Grid | Search
 
@@ -136,16 +138,33 @@ def _finish(out: Path, study: Study, shards: dict[str, str], console: Console) -
     from senca_ray.analysis.aggregator import aggregator
     from senca_ray.study.runner import run_plan
 
-    sink = aggregator(out)
-    plan = _plan(study, shards, out, sink)
-    if plan.finished:
-        console.print(f"all {plan.total} trials were finished before")
-    else:
-        _run(lambda told: run_plan(plan, sink, out, told), plan, out, console)
-    ray.get(sink.finish.remote())
-    if isinstance(plan, SearchPlan):
-        write_json(out / keys.SELECTION_FILE, plan.selection())
+    with _resumable(out), watched():
+        sink = aggregator(out)
+        plan = _plan(study, shards, out, sink)
+        if plan.finished:
+            console.print(f"all {plan.done} trials were finished before")
+        else:
+            _run(lambda told: run_plan(plan, sink, out, told), plan, out, console)
+        ray.get(sink.finish.remote())
+        if isinstance(plan, SearchPlan):
+            write_json(out / keys.SELECTION_FILE, plan.selection())
     publish(out, console)
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """A stop and a lost cluster say how to go on."""
+    import ray
+
+    go_on = f"what is done is kept: go on with `senca resume {out}`"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; {go_on}") from None
+    except NodeLost as error:
+        raise SencaError(f"{error}; {go_on}") from None
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise SencaError(f"the Ray cluster was lost ({type(error).__name__}); {go_on}") from error
 
 
 def _plan(study: Study, shards: dict[str, str], out: Path, sink: Any) -> Plan:
@@ -170,24 +189,16 @@ def _row_keys(trial: Trial) -> list[tuple[Any, ...]]:
 
 
 def _run(run: Callable[[Callable[[int], None]], None], plan: Plan, out: Path, console: Console) -> None:
-    """Run the plan under a bar; a stop and a lost cluster say how to go on."""
-    import ray
-
-    go_on = f"what is done is kept: go on with `senca resume {out}`"
+    """Run the plan under a bar."""
     with progress_bar(console) as bar:
-        task = bar.add_task("fitting", total=plan.total, completed=plan.total - plan.left)
+        task = bar.add_task("fitting", total=plan.done + plan.left, completed=plan.done)
         written = time.monotonic()
 
         def told(ended: int) -> None:
             nonlocal written
-            bar.update(task, total=plan.total, completed=plan.total - plan.left)
+            bar.update(task, total=plan.done + plan.left, completed=plan.done)
             if isinstance(plan, SearchPlan) and time.monotonic() - written > _LOOK_EVERY:
                 write_json(out / keys.SELECTION_FILE, plan.selection())
                 written = time.monotonic()
 
-        try:
-            run(told)
-        except KeyboardInterrupt:
-            raise Interrupted(f"stopped; {go_on}") from None
-        except (ray.exceptions.RayError, ConnectionError) as error:
-            raise SencaError(f"the Ray cluster was lost ({type(error).__name__}); {go_on}") from error
+        run(told)

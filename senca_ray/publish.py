@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ def publish(out: Path, console: Console) -> None:
     results = read_results(out)
     if description["simulated"]:
         console.print("[bold]Simulated cohort[/]: shows the mechanics; its scores say nothing about tissue.")
-    summary, notes = _summary(out, description, results)
+    summary, more = _summary(out, description, results)
     tables.write_summary(out, summary)
-    for table in tables.format_summary(summary, description["seeds"], description["k_policy"]):
+    shown = tables.format_summary(summary, description["seeds"], description["k_policy"])
+    for table in itertools.chain(shown, more):
         console.print(table)
-    for note in notes:
-        console.print(note)
+        console.print()
     with console.status("drawing the report"):
         page = write_report(out)
     with console.status("publishing to W&B"):
@@ -41,7 +41,8 @@ def publish(out: Path, console: Console) -> None:
 
 def _summary(
     out: Path, description: dict[str, Any], results: pd.DataFrame
-) -> tuple[pd.DataFrame, Iterator[Table | str]]:
+) -> tuple[pd.DataFrame, list[Table]]:
+    """The summary, and the tables that the terminal shows after it."""
     from senca_ray.analysis import selection as chosen
     from senca_ray.analysis.objectives import format_agreement, objective_agreement
     from senca_ray.analysis.tables import sweep_summary
@@ -49,12 +50,11 @@ def _summary(
     agreement = format_agreement(objective_agreement(results))
     if description["kind"] == "grid":
         summary = sweep_summary(results, description["default"], order=list(description["variants"]))
-        return summary, iter(agreement)
+        return summary, agreement
     selection = chosen.read_selection(out)
     summary = sweep_summary(chosen.with_selection(results, selection), description["default"])
-    notes: list[Table | str] = [
-        chosen.selection_claim(selection),
+    more = [
         chosen.format_choices(chosen.choices(selection, results), selection),
         chosen.format_suggestions(chosen.suggestion_table(selection)),
     ]
-    return summary, iter([*notes, *agreement])
+    return summary, [*more, *agreement]

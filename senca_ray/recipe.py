@@ -1,9 +1,10 @@
-"""What every command line of the project shares: its options, its exit codes, and the sweep command."""
+"""What every command line of the project shares: its options, its exit codes, the kinds of experiment."""
 
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,9 +34,13 @@ Data = Annotated[
     ),
 ]
 Format = Annotated[
-    str | None, typer.Option(help="Format of the raw folder, for example her2st. Left out: detected.")
+    str | None,
+    typer.Option(help="Format of the raw folder, for example her2st. Left out: detected.", metavar="FORMAT"),
 ]
-Samples = Annotated[list[str] | None, typer.Option("--sample", help="Only this sample; may be repeated.")]
+Samples = Annotated[
+    list[str] | None,
+    typer.Option("--sample", help="Only this sample; may be repeated.", metavar="SAMPLE"),
+]
 Shards = Annotated[
     Path | None,
     typer.Option(
@@ -46,7 +51,8 @@ Encoder = Annotated[
     str | None,
     typer.Option(
         help="Image encoder: efficientnet-lite0 (the default; its ImageNet weights are installed with the "
-        "package), resnet18, resnet34, resnet50 (downloaded, or from --encoder-weights), or random."
+        "package), resnet18, resnet34, resnet50 (downloaded, or from --encoder-weights), or random.",
+        metavar="NAME",
     ),
 ]
 EncoderWeights = Annotated[
@@ -59,9 +65,10 @@ KPolicy = Annotated[
         "--k",
         help="Number of regions: 'labels' (as many as the pathologist's labels: an oracle, and the field's "
         "habit), 'fixed:N', or 'auto' (chosen without labels).",
+        metavar="POLICY",
     ),
 ]
-Clustering = Annotated[str, typer.Option(help="ward, average, complete or kmeans.")]
+Clustering = Annotated[str, typer.Option(help="ward, average, complete or kmeans.", metavar="NAME")]
 Pair = Annotated[
     tuple[str, str] | None,
     typer.Option(
@@ -85,7 +92,9 @@ Set = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        help="Ray cluster to run on. Left out: RAY_ADDRESS, else this machine.", envvar="RAY_ADDRESS"
+        help="Ray cluster to run on. Left out: RAY_ADDRESS, else this machine.",
+        envvar="RAY_ADDRESS",
+        metavar="ADDRESS",
     ),
 ]
 
@@ -131,9 +140,9 @@ def guarded(command: Callable[..., Any]) -> None:
 
 # --- Recipes ------------------------------------------------------------------------------------------
 _ENDING = """Every fit is repeated with every seed, beside the controls: the same network untrained, smoothed
-PCA, smoothed image features, coordinates alone. The study's folder ends with results.parquet (a row a fit),
-summary.csv (the comparison, with paired tests) and report.html. Running the same command again goes on where it
-stopped.
+PCA, smoothed image features, coordinates alone. The study's folder ends with results.parquet (a row a fit,
+and one for what the seeds agree on), summary.csv (the comparison, with paired tests) and report.html. The
+same command again goes on where it stopped; `senca study show` tells how far it is.
 
 \b
 On the embedded simulated cohort:
@@ -151,14 +160,14 @@ def sweep_command(
 
     def shape(
         values: Annotated[
-            str, typer.Option(help=f"Values of {vary} to compare, separated by commas.")
+            str, typer.Option(help=f"Values of {vary} to compare, separated by commas.", metavar="A,B,...")
         ] = ",".join(map(str, values)),
     ) -> dict[str, Any]:
         try:
             given = tuple(kind(v) for v in values.split(","))
         except ValueError:
-            expected = f"expected {kind.__name__} values separated by commas"
-            raise SencaError(f"--values {values}: {expected}") from None
+            expected = f"{values!r} found; expected {kind.__name__} values separated by commas"
+            raise ProblemsError([Problem("-", "--values", expected)], "the options") from None
         return {"sweep": SweepPart(vary=vary, values=given)}
 
     return _command(name, title, explain, shape)
@@ -180,12 +189,15 @@ def search_command(*, name: str, title: str, space: dict[str, str], explain: str
             typer.Option(
                 "--space",
                 help="What is varied: NAME=LOW..HIGH (add :log, or :STEP), or NAME=A,B,C; may be repeated. "
-                "Given at all, it replaces the whole space.",
+                "Given once, it replaces the whole default space.",
                 metavar="NAME=RANGE",
             ),
         ] = preset_space,
         suggestions: Annotated[
-            int, typer.Option(min=1, help="Settings tried in each fold; the first is the study's own.")
+            int,
+            typer.Option(
+                min=1, help="Settings tried in each fold; the first is the study's own.", metavar="N"
+            ),
         ] = preset.suggestions,
         objective: Annotated[
             list[str],
@@ -193,39 +205,60 @@ def search_command(*, name: str, title: str, space: dict[str, str], explain: str
                 "--objective",
                 help="Score to search by, or two of them: ari, nmi, seconds; without labels silhouette, "
                 "chaos, pas, stability, loss_last.",
+                metavar="SCORE",
             ),
         ] = preset_objectives,
         aggregate: Annotated[
-            str, typer.Option(help="How patients become one number: mean, median or rank.")
+            str,
+            typer.Option(
+                help="How the scores of the patients become one number: mean, median or rank.", metavar="HOW"
+            ),
         ] = preset.aggregate,
         select: Annotated[
             str,
             typer.Option(
                 help="loo-patient: choose on the other patients, test on the one left out, in turn; "
-                "test-patients: test on those of --test; none: no test, tuning scores only."
+                "test-patients: test on those of --test; none: no test, tuning scores only.",
+                metavar="HOW",
             ),
         ] = preset.select,
         test: Annotated[
-            list[str] | None, typer.Option("--test", help="Patient that takes no part in the choice.")
+            list[str] | None,
+            typer.Option(
+                "--test",
+                help="Patient that takes no part in the choice, for --select test-patients; may be repeated.",
+                metavar="PATIENT",
+            ),
         ] = None,
         racing: Annotated[
             bool | None,
             typer.Option(
-                help="Stop suggestions early that are significantly worse than the best. Left out: for one "
-                "objective.",
+                help="Stop a suggestion early that is significantly worse than the best. Left out: yes, for "
+                "one objective.",
                 show_default=False,
             ),
         ] = preset.racing,
         ahead: Annotated[
             int | None,
-            typer.Option(min=1, help="Suggestions under way at once. Left out: as the cluster has room."),
+            typer.Option(
+                min=1,
+                help="Suggestions of a fold under way at once; what is suggested depends on it. Left out: as "
+                "many as the cluster has room for trials when the study starts.",
+                metavar="N",
+            ),
         ] = preset.ahead,
-        sampler_seed: Annotated[int, typer.Option(min=0, help="Another seed, other suggestions.")] = 0,
+        sampler_seed: Annotated[
+            int, typer.Option(min=0, help="Another seed, other suggestions.", metavar="N")
+        ] = 0,
     ) -> dict[str, Any]:
         from senca_ray.study.space import describe, parse_text
 
+        problems: list[Problem] = []
+        parsed: dict[str, Any] = {}
+        with _collected(problems):
+            parsed = describe(parse_text(space))
         given = {
-            "space": describe(parse_text(space)),
+            "space": parsed,
             "suggestions": suggestions,
             "objectives": objective,
             "aggregate": aggregate,
@@ -235,7 +268,12 @@ def search_command(*, name: str, title: str, space: dict[str, str], explain: str
             "ahead": ahead,
             "sampler_seed": sampler_seed,
         }
-        return {"search": from_mapping(SearchPart, given)}
+        part = SearchPart(space=parsed)
+        with _collected(problems):
+            part = from_mapping(SearchPart, given)
+        if problems:
+            raise ProblemsError(problems, "the options")
+        return {"search": part}
 
     return _command(name, title, explain, shape)
 
@@ -260,7 +298,7 @@ def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str,
         out: Annotated[
             Path | None,
             typer.Option(
-                help="The study's folder; one that holds this study is gone on with. "
+                help="The study's folder; where it holds this very study, that is gone on with. "
                 f"Left out: studies/{name}-COHORT.",
                 metavar="DIR",
             ),
@@ -269,8 +307,9 @@ def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str,
             int | None,
             typer.Option(
                 min=1,
-                help=f"Seeds a fit is repeated with. Left out: {SIMULATED_SEEDS} on the simulated cohort, "
-                f"{REAL_SEEDS} on --data (fewer decide nothing there).",
+                help=f"How many seeds every fit is repeated with. Left out: {SIMULATED_SEEDS} on the "
+                f"simulated cohort, {REAL_SEEDS} on --data.",
+                metavar="N",
             ),
         ] = None,
         k: KPolicy = "labels",
@@ -285,25 +324,34 @@ def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str,
         address: Address = None,
         **own: Any,
     ) -> None:
-        chosen = configs(config, set, encoder)
-        study = StudyFile(
-            name=name,
-            title=title,
-            **shape(**own),
-            cohort=CohortPart(
-                data=data,
-                format=format,
-                samples=tuple(sample or ()),
-                shards=shards,
-                encoder_weights=encoder_weights,
-            ),
-            seeds=seeds,
-            k=k,
-            clustering=clustering,
-            pair=pair,
-            setting=chosen.setting,
-            prepare=chosen.prepare,
-        )
+        problems: list[Problem] = []
+        chosen = Configs()
+        kind: dict[str, Any] = {"ablation": AblationPart()}
+        with _collected(problems):
+            chosen = configs(config, set, encoder)
+        with _collected(problems):
+            kind = shape(**own)
+        with _collected(problems):
+            study = StudyFile(
+                name=name,
+                title=title,
+                **kind,
+                cohort=CohortPart(
+                    data=data,
+                    format=format,
+                    samples=tuple(sample or ()),
+                    shards=shards,
+                    encoder_weights=encoder_weights,
+                ),
+                seeds=seeds,
+                k=k,
+                clustering=clustering,
+                pair=pair,
+                setting=chosen.setting,
+                prepare=chosen.prepare,
+            )
+        if problems:
+            raise ProblemsError(problems, "the options")
         _run(study, out, address)
 
     # What typer reads: the study's own options first, then those that all experiments share.
@@ -316,6 +364,15 @@ def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str,
     script = f"{name.replace('-', '_')}.py"
     app.command(help=f"{explain}\n\n{_ENDING.format(script=script)}")(shared)
     return lambda: guarded(lambda: app(standalone_mode=True))
+
+
+@contextmanager
+def _collected(problems: list[Problem]) -> Iterator[None]:
+    """Keep the problems that the block raises for later, so that the user hears of all at once."""
+    try:
+        yield
+    except ProblemsError as error:
+        problems += error.problems
 
 
 def _run(study: StudyFile, out: Path | None, address: str | None) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from senca_ray.config import PrepareConfig, Setting, from_mapping, read_yaml
-from senca_ray.errors import Problem, ProblemsError
+from senca_ray.errors import ConfigError, Problem, ProblemsError, SencaError
 
 if TYPE_CHECKING:
     from senca_ray.cohort import Cohort
@@ -127,15 +127,24 @@ class StudyFile:
 
     def __post_init__(self) -> None:
         problems = []
-        if sum(part is not None for part in (self.sweep, self.ablation, self.search)) != 1:
-            problems.append(Problem("-", "kind", "expected exactly one of sweep, ablation and search"))
+        found = [part for part in ("sweep", "ablation", "search") if getattr(self, part) is not None]
+        if len(found) != 1:
+            message = (
+                f"{' and '.join(found) or 'none'} found; expected exactly one of sweep, ablation and search"
+            )
+            problems.append(Problem("-", "kind", message))
         if not self.name or not set(self.name) <= _NAME:
             message = f"{self.name!r} found; expected letters, digits, '-', '_': it names a folder"
             problems.append(Problem("-", "name", message))
         if self.seeds is not None and self.seeds < 1:
             problems.append(Problem("-", "seeds", f"{self.seeds} found; expected 1 or more"))
+        try:
+            if len(found) == 1:
+                self.study()
+        except ProblemsError as error:
+            problems += error.problems
         if problems:
-            raise ProblemsError(problems, "the study")
+            raise ConfigError(problems, "the study")
 
     def out(self) -> Path:
         """The study's folder where none is given: studies/NAME-COHORT."""
@@ -159,18 +168,35 @@ class StudyFile:
     def study(self) -> Grid | Search:
         """The study that it describes; raises ProblemsError with everything that is wrong in it."""
         from senca_ray.methods.run import Protocol
-        from senca_ray.study import grid
-        from senca_ray.study.search import Search
-        from senca_ray.study.space import parse_mapping
 
         count = self.seeds or (REAL_SEEDS if self.cohort.data else SIMULATED_SEEDS)
+        problems: list[Problem] = []
+        protocol = Protocol()
+        try:
+            protocol = Protocol(self.k, self.clustering, self.pair)
+        except SencaError as error:
+            problems.append(Problem("-", "protocol", str(error)))
         shared: dict[str, Any] = {
             "name": self.name,
             "title": self.title or self.name,
             "setting": self.setting,
             "seeds": tuple(range(count)),
-            "protocol": Protocol(self.k, self.clustering, self.pair),
+            "protocol": protocol,
         }
+        made: Grid | Search | None = None
+        try:
+            made = self._made(shared)
+        except ProblemsError as error:
+            problems += error.problems
+        if problems or made is None:
+            raise ProblemsError(problems, "the study")
+        return made
+
+    def _made(self, shared: dict[str, Any]) -> Grid | Search:
+        from senca_ray.study import grid
+        from senca_ray.study.search import Search
+        from senca_ray.study.space import parse_mapping
+
         if self.sweep:
             return grid.sweep(vary=self.sweep.vary, values=self.sweep.values, **shared)
         if self.ablation:
@@ -178,10 +204,18 @@ class StudyFile:
             return grid.Grid(variants=variants, default=self.ablation.default, **shared)
         assert self.search is not None
         given = {f.name: getattr(self.search, f.name) for f in dataclasses.fields(SearchPart)}
-        given["space"] = parse_mapping(self.search.space)
         if self.search.racing is None:
             given["racing"] = len(self.search.objectives) == 1
-        return Search(**shared | given)
+        try:
+            return Search(**shared | given | {"space": parse_mapping(self.search.space)})
+        except ProblemsError as error:
+            problems = list(error.problems)
+        # What cannot be read keeps nobody from hearing what else is wrong.
+        try:
+            Search(**shared | given | {"space": {}})
+        except ProblemsError as error:
+            problems += [p for p in error.problems if p not in problems and p.place != "space"]
+        raise ProblemsError(problems, "the search")
 
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")

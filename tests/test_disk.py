@@ -9,7 +9,7 @@ import pytest
 from tiny_study import trial_rows, write_study
 
 from senca_ray import disk, keys
-from senca_ray.disk import LEFTOVERS, SHARDS, SIMULATED, STUDIES, UNFINISHED, remove, survey
+from senca_ray.disk import COPIES, LEFTOVERS, SHARDS, SIMULATED, STUDIES, UNFINISHED, remove, survey
 from senca_ray.lock import held
 
 DONE = [row for s in ("A1", "B1") for n in (4, 8) for row in trial_rows(s, f"neighbors={n}")]
@@ -78,6 +78,14 @@ def test_everything_is_found_with_its_size(cache: Path, studies: Path) -> None:
         (SHARDS, "B1-0123"): 1000,
         (STUDIES, "one"): own,
     }
+
+
+def test_copies_of_far_shards_are_found_and_removed(cache: Path, studies: Path) -> None:
+    copy = shard(cache / "near", "A1-0123-abc")
+    found = of(COPIES, cache, studies)
+    assert list(found) == ["A1-0123-abc"]
+    assert remove(list(found.values()), cache, studies) == (1000, [])
+    assert not copy.exists()
 
 
 def test_nothing_anywhere(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from senca_ray.config import Configs, Setting, from_mapping
 from senca_ray.errors import ProblemsError, SencaError
 from senca_ray.study.grid import ABLATIONS, Grid
 from senca_ray.study.search import Search
-from senca_ray.study_file import AblationPart, CohortPart, StudyFile, SweepPart, read_study_file
+from senca_ray.study_file import AblationPart, CohortPart, SearchPart, StudyFile, SweepPart, read_study_file
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -77,3 +77,30 @@ def test_every_config_of_the_repository_is_read_and_valid(path: Path) -> None:
         assert isinstance(read_study_file(path).study(), Grid | Search)
     else:
         from_mapping(Configs, yaml.safe_load(path.read_text()))
+
+
+def test_what_is_wrong_in_the_setting_the_protocol_and_the_search_comes_at_once() -> None:
+    with pytest.raises(ProblemsError) as caught:
+        from_mapping(StudyFile, {"name": "s", "setting": {"epochs": 0}, "prepare": {"patch_pixels": 1}})
+    assert {p.place for p in caught.value.problems} == {"setting.epochs", "prepare.patch_pixels"}
+    space = {"colour": [1], "epochs": {"low": 5, "high": 1}}
+    with pytest.raises(ProblemsError) as caught:
+        StudyFile(name="s", k="many", search=SearchPart(space=space, objectives=("beauty",)))
+    found = " ".join(f"{p.place}: {p.message}" for p in caught.value.problems)
+    assert all(word in found for word in ("colour", "beauty", "k policy 'many'"))
+
+
+def test_an_unknown_name_is_told_with_the_known_ones() -> None:
+    with pytest.raises(ProblemsError) as caught:
+        from_mapping(StudyFile, {"name": "s", "ablation": {"variant": {}}, "colour": 1})
+    messages = {p.place: p.message for p in caught.value.problems}
+    assert messages["ablation.variant"] == "unknown; expected one of variants, default"
+    assert "sweep, ablation, search" in messages["colour"]
+
+
+def test_racing_is_for_one_objective_unless_it_is_said() -> None:
+    space = {"epochs": [5, 10]}
+    one = StudyFile(name="s", search=SearchPart(space=space)).study()
+    two = StudyFile(name="s", search=SearchPart(space=space, objectives=("ari", "seconds"))).study()
+    assert isinstance(one, Search) and isinstance(two, Search)
+    assert one.racing and not two.racing

@@ -239,7 +239,8 @@ def _name(row: dict[Any, Any]) -> str:
     name = row_name(row[keys.METHOD], row["setting_a"], row[keys.CLUSTERING])
     if row["setting_a"] != row["setting_b"]:
         name += f" against {row['setting_b']}"
-    return f"{name}, consensus" if row[keys.CLUSTERING] == keys.CONSENSUS else name
+    named = name.endswith(f"({keys.CONSENSUS})")
+    return f"{name}, consensus" if row[keys.CLUSTERING] == keys.CONSENSUS and not named else name
 
 
 def _notes(comparison: Comparison) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ from scipy import stats
 from senca_ray import keys
 from senca_ray.analysis.blocks import BLOCK, block_order, block_title, with_blocks
 from senca_ray.analysis.terminal import number, plain_table, remark_lines
-from senca_ray.study.objective import DIRECTIONS, MAXIMISE
+from senca_ray.study.objective import DIRECTIONS, LOSS_FIELDS, MAXIMISE
 
 HIGHER_IS_BETTER = {name: way == MAXIMISE for name, way in DIRECTIONS.items()}
 """Everything that a setting can be chosen by."""
@@ -55,13 +56,24 @@ def objective_agreement(results: pd.DataFrame, method: str = "senca") -> pd.Data
     """
     sections = section_objectives(results, method)
     sections = sections[sections[keys.ARI].notna()]
+    comparable = _losses_comparable(results[results[keys.METHOD] == method])
     labels, modalities = (sections.index.get_level_values(name) for name in BLOCK)
     rows: list[dict[str, Any]] = []
     for block in sorted(set(zip(labels, modalities, strict=True)), key=lambda block: block_order(*block)):
         for objective in LABEL_FREE:
-            found = _agreement(sections.loc[block], objective)
+            measured = sections.loc[block]
+            if objective == keys.LOSS_LAST and not comparable:
+                measured = measured.assign(**{objective: math.nan})
+            found = _agreement(measured, objective)
+            if objective == keys.LOSS_LAST and not comparable:
+                found["remark"] = "the settings change what the loss measures"
             rows.append({"block": block_title(*block), "objective": objective} | found)
     return pd.DataFrame(rows, columns=list(AGREEMENT_COLUMNS))
+
+
+def _losses_comparable(rows: pd.DataFrame) -> bool:
+    settings = [json.loads(text) for text in rows[keys.CONFIG].dropna().unique()]
+    return len({tuple(setting.get(name) for name in sorted(LOSS_FIELDS)) for setting in settings}) <= 1
 
 
 def _agreement(sections: pd.DataFrame, objective: str) -> dict[str, Any]:

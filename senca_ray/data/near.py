@@ -12,6 +12,9 @@ from senca_ray.data.shards import damaged_files
 from senca_ray.errors import SencaError
 from senca_ray.files import cache
 
+FOLDER = "near"
+"""Folder of the cache that holds the copies."""
+
 
 def near(uri: str) -> str:
     """Address of a shard on this machine: `uri` itself for a local one, else a copy in the cache.
@@ -23,7 +26,7 @@ def near(uri: str) -> str:
     if "://" not in uri:
         return uri
     name = f"{uri.rstrip('/').rpartition('/')[2]}-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
-    folder = cache() / "near"
+    folder = cache() / FOLDER
     copy = folder / name
     if copy.exists():
         return str(copy)

@@ -114,7 +114,7 @@ FULL = "full"
 ABLATIONS: dict[str, Changes] = {
     FULL: {},
     "no attention weights": {"attention": "uniform"},
-    "no contrast": {"contrast": False},
+    "no hierarchical learning": {"contrast": False},
     "no image": {"image": False},
     "no graph": {"graph": False},
 }
@@ -126,9 +126,14 @@ class GridPlan:
 
     def __init__(self, trials: list[Trial], done: Callable[[Trial], bool]) -> None:
         """`done` tells the trials that need not run because all their rows are there."""
-        self.total = len(trials)
         self._waiting = deque(t for t in trials if not done(t))
         self._running = 0
+        self._all = len(trials)
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended, or need not run."""
+        return self._all - self.left
 
     @property
     def left(self) -> int:

@@ -35,6 +35,9 @@ AGGREGATES = (MEAN, MEDIAN, RANK)
 Scores = tuple[float, ...]
 """One number an objective."""
 
+LOSS_FIELDS = frozenset({"mse_weight", "temperature", "target", "contrast", "image", "embedding"})
+"""Fields of Setting that change what the loss measures: where they differ, losses cannot be compared."""
+
 
 def sample_scores(rows: Iterable[Mapping[str, Any]], objectives: Sequence[str]) -> Scores | None:
     """Mean over the seeds of a trial's rows; None where a row it needs has failed or has no such score.

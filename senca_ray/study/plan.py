@@ -11,13 +11,13 @@ class Plan(Protocol):
     """Gives a study's trials one by one and is told when each has its rows."""
 
     @property
-    def total(self) -> int:
-        """Trials of the whole study, at most: a search may stop some before they start."""
+    def done(self) -> int:
+        """Trials that have all their rows, those of earlier runs too."""
         ...
 
     @property
     def left(self) -> int:
-        """Of these, the trials that have not ended and may still come."""
+        """Trials that have not ended and may still come, at most: a search may stop some early."""
         ...
 
     @property

@@ -15,12 +15,9 @@ from senca_ray.methods import CONTROLS
 from senca_ray.methods.run import Protocol
 from senca_ray.study.folds import NONE, SELECTS, Metas, block_problems, fold_problems, make_folds
 from senca_ray.study.grid import check_stored, control_trials, seed_problems
-from senca_ray.study.objective import AGGREGATES, DIRECTIONS, MEAN
+from senca_ray.study.objective import AGGREGATES, DIRECTIONS, LOSS_FIELDS, MEAN
 from senca_ray.study.space import Space, describe, largest, parse_mapping, space_problems
 from senca_ray.study.suggestions import RANDOM
-
-_LOSS_FIELDS = {"mse_weight", "temperature", "target", "contrast", "image", "embedding"}
-"""Fields that change what the loss measures."""
 
 DEFAULT = "default"
 """Label of the study's own setting, the first suggestion of every fold."""
@@ -79,7 +76,7 @@ class Search:
         if len(found) > 1 and self.racing:
             message = "on, with two objectives; expected off (--no-racing): a paired test compares one score"
             problems.append(Problem("-", "racing", message))
-        if keys.LOSS_LAST in found and (changing := _LOSS_FIELDS & set(self.space)):
+        if keys.LOSS_LAST in found and (changing := LOSS_FIELDS & set(self.space)):
             message = (
                 f"{keys.LOSS_LAST} found while {', '.join(sorted(changing))} varies; expected another score: "
             )

@@ -50,7 +50,7 @@ class SearchPlan:
         self._search, self._shards, self._stored = search, shards, scores
         if search.ahead is None:
             raise ValueError("`ahead` is left open; set it before the search is run")
-        self.total = search.most_trials(shards)
+        search.most_trials(shards)  # raises where the shards do not fit
         metas = {sample: read_meta(uri) for sample, uri in shards.items()}
         self._spots = {sample: meta["spots"] for sample, meta in metas.items()}
         self._known: dict[Key, Trial] = {}
@@ -92,6 +92,11 @@ class SearchPlan:
     def finished(self) -> bool:
         """True when every fold has made its choice and every trial has ended."""
         return not self._ready and not self._running and len(self._tested) == len(self._folds)
+
+    @property
+    def done(self) -> int:
+        """Trials that have all their rows."""
+        return len(self._known) - len(self._ready) - len(self._running)
 
     @property
     def left(self) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from typing import Any
 
@@ -70,6 +71,16 @@ def test_an_objective_that_should_be_small_agrees_when_it_falls(objective: str) 
     results = frame(*(fits(f"{p}1", **{keys.ARI: ari, objective: [5.0, 4.0, 3.0, 2.0, 1.0]}) for p in "ABC"))
     found = agreement(results, objective)
     assert (found["spearman"], found["low"], found["high"]) == pytest.approx((1, 1, 1))
+
+
+def test_losses_of_different_weights_rank_nothing() -> None:
+    ari = [0.1, 0.2, 0.3, 0.4, 0.5]
+    results = frame(*(fits(f"{p}1", ari=ari, loss_last=ari, silhouette=ari) for p in "ABC"))
+    weights = results[keys.SETTING].map({name: float(i) for i, name in enumerate(SETTINGS)})
+    results[keys.CONFIG] = [json.dumps({"mse_weight": weight}) for weight in weights]
+    found = agreement(results, keys.LOSS_LAST)
+    assert math.isnan(found["spearman"]) and found["remark"] == "the settings change what the loss measures"
+    assert agreement(results, keys.SILHOUETTE)["spearman"] == pytest.approx(1)
 
 
 def test_seeds_then_sections_are_averaged_before_ranking() -> None:

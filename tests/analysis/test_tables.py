@@ -420,12 +420,12 @@ def test_stability_is_averaged_within_patients() -> None:
 
 
 def test_settings_come_in_the_order_given() -> None:
-    labels = ["full", "without image", "no contrast"]
+    labels = ["full", "without image", "no hierarchical learning"]
     results = frame(*(sweep(label, base(i)) for i, label in enumerate([*labels, "extra=16", "extra=4"])))
     summary = sweep_summary(results, "full", order=labels)
     assert summary[keys.SETTING].tolist() == [*labels, "extra=4", "extra=16"]
     by_name = sweep_summary(results, "full")[keys.SETTING].tolist()
-    assert by_name == ["extra=4", "extra=16", "full", "no contrast", "without image"]
+    assert by_name == ["extra=4", "extra=16", "full", "no hierarchical learning", "without image"]
 
 
 def test_any_label_is_printed_with_its_method() -> None:

@@ -91,8 +91,7 @@ def drive(
     With `stop_after` the driver is killed after so many trials: the rows of one more are stored, untold.
     """
     rng, running, started, ended = np.random.default_rng(seed), [], [], 0
-    before = plan.left
-    assert before <= plan.total
+    done, before = plan.done, plan.left
     while not plan.finished:
         while len(running) < slots and (trial := plan.next()) is not None:
             assert store(trial) is None, f"{identity(trial)} ran before"
@@ -106,5 +105,6 @@ def drive(
         ended += 1
         assert plan.left < before, "every trial that ends leaves less to do"
         before = plan.left
+        assert plan.done == done + ended
     assert plan.left == 0 and plan.next() is None
     return started

@@ -107,8 +107,8 @@ def test_a_plan_gives_what_is_not_done_and_counts(toy_shard: str) -> None:
     plan = GridPlan(trials, lambda t: t.method == "senca")
     given = [plan.next() for _ in range(3)]
     assert given == trials[2:] and plan.next() is None
-    assert (plan.total, plan.left, plan.finished) == (5, 3, False)
+    assert (plan.done, plan.left, plan.finished) == (2, 3, False)
     for trial in given:
         assert trial is not None
         plan.ended(trial)
-    assert plan.left == 0 and plan.finished
+    assert (plan.done, plan.left) == (5, 0) and plan.finished

@@ -13,6 +13,7 @@ from senca_ray.config import Setting
 from senca_ray.errors import ProblemsError, SencaError
 from senca_ray.methods import CONTROLS, MODEL
 from senca_ray.study.racing import FIRST_LOOK, hopeless
+from senca_ray.study.search import Search
 from senca_ray.study.search_plan import SearchPlan
 from senca_ray.study.space import Range
 
@@ -31,11 +32,11 @@ def four(tmp_path: Path) -> dict[str, str]:
     return cohort(tmp_path / "shards", FOUR)
 
 
-def whole(search: object, shards: dict[str, str], path: Path, **driven: int) -> tuple[dict, Store, list]:
+def whole(search: Search, shards: dict[str, str], path: Path, **driven: int) -> tuple[dict, Store, list]:
     store = Store()
     plan = SearchPlan(search, shards, store, path)
     started = drive(plan, store, **driven)
-    assert len(started) <= plan.total
+    assert len(started) <= search.most_trials(shards)
     return plan.selection(), store, started
 
 
