@@ -53,6 +53,9 @@ def run_study(study: Study, cohort: Cohort, out: Path, *, address: str | None = 
 
     console = Console()
     check_vacant(out)
+    if (out / keys.STUDY_FILE).exists():
+        # As far as it shows now: another study is refused before sections are prepared for it.
+        open_study(out, _described_so_far(study, cohort), versions())
     if study.protocol.k_policy == "labels":
         check_labels(cohort)
     with lock.held(out), cluster.connected(address):
@@ -92,12 +95,24 @@ def _with_ahead(study: Study, out: Path) -> Study:
 
 
 def _describe(study: Study, cohort: Cohort, shards: dict[str, str]) -> dict[str, Any]:
-    protocol = study.protocol
+    return {
+        **_described_so_far(study, cohort),
+        "trials": study.most_trials(shards),
+        "simulated": simulated(shards),
+        "shards": shards,
+        "fingerprints": fingerprints(shards),
+    }
+
+
+def _described_so_far(study: Study, cohort: Cohort) -> dict[str, Any]:
+    """What is known of a study before its sections are prepared."""
+    protocol, own = study.protocol, study.describe()
+    if own.get("ahead", 0) is None:
+        del own["ahead"]
     return {
         "name": study.name,
         "title": study.title,
-        **study.describe(),
-        "trials": study.most_trials(shards),
+        **own,
         "setting": asdict(study.setting),
         "seeds": list(study.seeds),
         "k_policy": protocol.k_policy,
@@ -105,9 +120,6 @@ def _describe(study: Study, cohort: Cohort, shards: dict[str, str]) -> dict[str,
         "pair": list(protocol.pair) if protocol.pair else None,
         "controls": list(study.controls),
         "data": cohort.data.name if cohort.data else "embedded simulated cohort",
-        "simulated": simulated(shards),
-        "shards": shards,
-        "fingerprints": fingerprints(shards),
         "prepare": asdict(cohort.prepare),
     }
 

@@ -6,7 +6,6 @@ then waits for another one.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import signal
@@ -74,6 +73,7 @@ class _Watch(threading.Thread):
         self._processes = [p for p in psutil.Process().children() if p.name() in _PROCESSES]
         self._node = ray.get_runtime_context().get_node_id()
         self._asked = time.monotonic()
+        self._main = threading.get_ident()
         self._before = signal.getsignal(signal.SIGINT)
 
     def interrupted(self, number: int, frame: FrameType | None) -> None:
@@ -92,7 +92,8 @@ class _Watch(threading.Thread):
         # At once: on the way out Ray may end this process before the exception is told.
         _log.error(_LOST)
         while not self.over.is_set():
-            _thread.interrupt_main()
+            # To that very thread, so that what it waits for in the system is interrupted, too.
+            __import__("_thread").interrupt_main()
             self.over.wait(_AGAIN)
 
     def _told_dead(self) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from toys import toy_content, toy_section
+from world import World
 
 from senca_ray.data.shards import write_shard
 
@@ -27,6 +28,12 @@ def local_ray() -> Iterator[None]:
 
     with cluster.connected():
         yield
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """What the end-to-end tests prepare is prepared once."""
+    return World(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
