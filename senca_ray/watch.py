@@ -25,6 +25,8 @@ _LOOK_EVERY = 0.5
 """Seconds between two looks at the processes of a node of our own."""
 _ASK_EVERY = 5.0
 """Seconds between two questions to the cluster, for a node that somebody else has started."""
+_SILENT = 30.0
+"""Seconds without an answer after which the cluster is lost; after 60 Ray ends this process, its own way."""
 _AGAIN = 10.0
 """Seconds after which the block is interrupted once more: something in it may have swallowed the first."""
 
@@ -59,7 +61,7 @@ def watched() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-_LOST = "the Ray node on this machine was lost (killed, or out of memory)"
+_LOST = "the Ray node on this machine was lost (killed, out of memory, or cut off from its cluster)"
 
 
 class _Watch(threading.Thread):
@@ -72,7 +74,7 @@ class _Watch(threading.Thread):
         # Empty for a cluster that was there before us.
         self._processes = [p for p in psutil.Process().children() if p.name() in _PROCESSES]
         self._node = ray.get_runtime_context().get_node_id()
-        self._asked = time.monotonic()
+        self._alive, self._answered = True, time.monotonic()
         self._main = threading.get_ident()
         self._before = signal.getsignal(signal.SIGINT)
 
@@ -85,29 +87,32 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         """Look until the block is over, or the node is gone."""
-        while not any(map(_gone, self._processes)) and not self._told_dead():
+        if not self._processes:
+            # By itself, because a question to a cluster that is gone does not return.
+            threading.Thread(target=self._ask, name="node asker", daemon=True).start()
+        while self._alive and not any(map(_gone, self._processes)):
             if self.over.wait(_LOOK_EVERY):
                 return
+            # A node of our own is seen by its processes, however long it is too busy to answer.
+            if not self._processes:
+                self._alive &= time.monotonic() - self._answered < _SILENT
         self.lost = True
         # At once: on the way out Ray may end this process before the exception is told.
         _log.error(_LOST)
         while not self.over.is_set():
             # To that very thread, so that what it waits for in the system is interrupted, too.
-            __import__("_thread").interrupt_main()
+            signal.pthread_kill(self._main, signal.SIGINT)
             self.over.wait(_AGAIN)
 
-    def _told_dead(self) -> bool:
-        """Whether the cluster says that our node is dead; False when it does not answer."""
+    def _ask(self) -> None:
         import ray
 
-        if time.monotonic() - self._asked < _ASK_EVERY:
-            return False
-        # Whatever keeps it from answering, the main thread meets it too.
-        with contextlib.suppress(Exception):
-            nodes = {node["NodeID"]: node["Alive"] for node in ray.nodes()}
-            self._asked = time.monotonic()
-            return not nodes.get(self._node, True)
-        return False
+        while not self.over.wait(_ASK_EVERY):
+            # An error is no answer.
+            with contextlib.suppress(Exception):
+                nodes = {node["NodeID"]: node["Alive"] for node in ray.nodes()}
+                self._alive &= nodes.get(self._node, True)
+                self._answered = time.monotonic()
 
 
 def _gone(process: psutil.Process) -> bool:

@@ -16,6 +16,7 @@ import ray
 from senca_ray import watch
 from senca_ray.watch import NodeLost, watched
 
+STAND_IN = "ray-stand-in"
 PATIENCE = 30
 """Seconds after which what should have been noticed was not."""
 
@@ -28,6 +29,8 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "another", "Alive": True}, node])
     monkeypatch.setattr(watch, "_LOOK_EVERY", 0.02)
     monkeypatch.setattr(watch, "_ASK_EVERY", 0.02)
+    # Other tests may have a real Ray running as a child of this process.
+    monkeypatch.setattr(watch, "_PROCESSES", (STAND_IN,))
     started = time.monotonic()
     yield node
     assert time.monotonic() < started + PATIENCE, "nothing interrupted the wait"
@@ -35,11 +38,11 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def raylet(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A child with the name of Ray's, which is all that is looked at."""
-    program = shutil.copy(str(shutil.which("sleep")), tmp_path / "raylet")
+    """A child with a name that is looked for, which is all that is looked at."""
+    program = shutil.copy(str(shutil.which("sleep")), tmp_path / STAND_IN)
     with subprocess.Popen([program, str(PATIENCE)]) as process:
         # Until then it has the name of its parent.
-        while Path(f"/proc/{process.pid}/comm").read_text().strip() != "raylet":
+        while Path(f"/proc/{process.pid}/comm").read_text().strip() != STAND_IN:
             time.sleep(0.01)
         yield process
         process.kill()
@@ -88,7 +91,7 @@ def test_what_else_ends_a_block_is_not_taken_for_a_loss(raylet: subprocess.Popen
     assert not [t for t in threading.enumerate() if t.name == "node watch" and not t.daemon]
 
 
-def test_a_cluster_that_does_not_answer_is_not_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_answers_no_more_is_lost_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = threading.Event()
 
     def silent() -> list[dict[str, Any]]:
@@ -99,6 +102,9 @@ def test_a_cluster_that_does_not_answer_is_not_a_loss(monkeypatch: pytest.Monkey
     with watched():
         assert asked.wait(PATIENCE)
         time.sleep(0.1)
+    monkeypatch.setattr(watch, "_SILENT", 0.2)
+    with pytest.raises(NodeLost), watched():
+        time.sleep(PATIENCE)
 
 
 def test_an_interruption_that_was_ignored_stays_so_and_a_loss_still_ends_the_block(
