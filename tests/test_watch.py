@@ -31,8 +31,11 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     monkeypatch.setattr(watch, "_ASK_EVERY", 0.02)
     # Other tests may have a real Ray running as a child of this process.
     monkeypatch.setattr(watch, "_PROCESSES", (STAND_IN,))
+    # These tests themselves may run in a script's background, where Ctrl-C is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     yield node
+    signal.signal(signal.SIGINT, before)
     assert time.monotonic() < started + PATIENCE, "nothing interrupted the wait"
 
 

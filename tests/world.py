@@ -66,6 +66,7 @@ class World:
                 stdout=subprocess.DEVNULL,
                 stderr=file,
                 start_new_session=True,
+                preexec_fn=_heed_interrupts,
             )
         running = Running(process, said)
         try:
@@ -124,6 +125,11 @@ class Running:
         with suppress(psutil.NoSuchProcess):
             self._family |= set(psutil.Process(self._process.pid).children(recursive=True))
         return list(self._family)
+
+
+def _heed_interrupts() -> None:
+    """A child would ignore Ctrl-C where these tests themselves run in a script's background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def experiment(name: str) -> tuple[str, str]:
