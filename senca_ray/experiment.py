@@ -175,6 +175,11 @@ def _resumable(out: Path) -> Iterator[None]:
         raise Interrupted(f"stopped; {go_on}") from None
     except NodeLost as error:
         raise SencaError(f"{error}; {go_on}") from None
+    except ray.exceptions.RayTaskError as error:
+        # What the aggregator cannot do (a full disk), told in its own words instead of Ray's.
+        if isinstance(error.cause, SencaError):
+            raise SencaError(f"{error.cause}; {go_on}") from None
+        raise
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise SencaError(f"the Ray cluster was lost ({type(error).__name__}); {go_on}") from error
 
