@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from her2st_folder import append, counts_file, edit, label_file, spot_file, write_section
-from world import BIN, ROOT, World, assert_same_results, experiment, journal_of, results_of
+from world import BIN, ROOT, World, experiment, results_of
 
 from senca_ray import keys
 
@@ -90,24 +89,6 @@ def test_another_study_in_the_same_folder_is_refused(world: World, study: tuple[
     assert refused.returncode == 2
     assert "holds another study (it differs in setting)" in refused.stderr
     assert (out / keys.RESULTS_FILE).read_bytes() == before
-
-
-def test_a_stopped_study_resumes_to_what_it_would_have_been(world: World, study: tuple[Path, str]) -> None:
-    out = world.home / "stopped"
-    options = ["--sample", "A1", "--values", "4,8", "--seeds", "5", "--set", "epochs=30", "--out", str(out)]
-    with world.running(*experiment("sweep_neighbors"), *options) as running:
-        running.until_rows(out)
-        running.send(signal.SIGINT)
-        assert running.wait() == 130, running.stderr
-    assert f"senca resume {out}" in running.stderr
-    done = journal_of(out)
-    resumed = world.run("senca", "resume", str(out))
-    assert resumed.returncode == 0, resumed.stderr
-    assert journal_of(out)[: len(done)] == done
-
-    undisturbed = world.home / "undisturbed"
-    assert world.experiment("sweep_neighbors", *options[:-1], str(undisturbed)).returncode == 0
-    assert_same_results(out, undisturbed)
 
 
 def test_a_trial_that_fails_is_in_the_table_with_its_reason(world: World, study: tuple[Path, str]) -> None:
