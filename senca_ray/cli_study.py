@@ -219,7 +219,7 @@ def _folds(study: Path, finished: bool) -> Table:
     for fold in selection["folds"]:
         tried = suggestion_table(selection, fold["name"])
         # The chosen one, or the whole front; while the fold is under way, the best of those scored in full.
-        best = tried[tried["chosen"]] if tried["chosen"].any() else tried[tried["state"] == "complete"][:1]
+        best = tried[tried["chosen"]] if tried["chosen"].any() else tried[tried["state"] == keys.COMPLETE][:1]
         if best.empty:
             screen.add_row(table, fold["name"], "none yet", "", str(len(tried)), *("" for _ in scores))
         for one in best.to_dict("records"):

@@ -19,6 +19,9 @@ _ENVIRONMENT = {
     # Our results go through the aggregator; no CSV, JSON and TensorBoard files of every trial.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Tune's own state of a study is never gone back to; how many trials wait, our queue says.
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     # Announces a coming default about accelerator variables; nothing here depends on it.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

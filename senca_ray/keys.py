@@ -15,6 +15,15 @@ RNA, RNA_IMAGE = "rna", "rna+image"
 
 OK, FAILED = "ok", "failed"
 
+COMPLETE, RACED = "complete", "raced"
+"""How a suggestion of a search ends, or FAILED: scored on all patients, stopped before, without a score."""
+
+DEFAULT, TUNED = "default", "tuned"
+"""Settings of a search: its own, first in every fold, and the chosen ones on the patients left out."""
+
+FOLD_ALL, FOLD_SPLIT = "all", "split"
+"""Folds of a search: tuned on everybody, and on all but the test patients that the user named."""
+
 FIXED = "fixed"
 """Setting of methods that ignore what a study varies."""
 

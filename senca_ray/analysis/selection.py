@@ -22,13 +22,10 @@ from senca_ray.analysis.blocks import BLOCK, block_title
 from senca_ray.analysis.objectives import HIGHER_IS_BETTER, section_objectives
 from senca_ray.analysis.terminal import count, number, plain_table
 from senca_ray.errors import Problem, ProblemsError, SencaError
+from senca_ray.keys import DEFAULT, FOLD_ALL, TUNED
 from senca_ray.study.objective import AGGREGATES, MAXIMISE, direction
 
-DEFAULT, TUNED = "default", "tuned"
-"""Labels of the setting that a search starts from, and of the chosen ones on the patients left out."""
-_ALL = "all"
-"""The fold of all patients, where there is one: its choice is the setting to go on with."""
-_STATES = ("complete", "raced", "failed")
+_STATES = (keys.COMPLETE, keys.RACED, keys.FAILED)
 
 
 @dataclass
@@ -195,7 +192,7 @@ def suggestion_table(selection: dict[str, Any], fold: str | None = None) -> pd.D
 def _fold(selection: dict[str, Any], name: str | None) -> dict[str, Any]:
     folds = {fold["name"]: fold for fold in selection["folds"]}
     if name is None:
-        name = _ALL if _ALL in folds else next(iter(folds), _ALL)
+        name = FOLD_ALL if FOLD_ALL in folds else next(iter(folds), FOLD_ALL)
     if name not in folds:
         raise SencaError(f"fold {name!r} found; expected one of {', '.join(folds)}")
     return dict(folds[name])
@@ -294,7 +291,7 @@ def format_choices(chosen: pd.DataFrame, selection: dict[str, Any]) -> Table:
     )
     for row in chosen.to_dict("records"):
         shown.add_row(
-            "on " + row["fold"] if row["fold"] == _ALL else row["fold"],
+            "on " + row["fold"] if row["fold"] == FOLD_ALL else row["fold"],
             row["label"],
             row["changes"],
             *(number(row[name]) for name in scores),

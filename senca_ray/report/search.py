@@ -9,11 +9,10 @@ import pandas as pd
 
 from senca_ray import keys
 from senca_ray.analysis.objectives import HIGHER_IS_BETTER
-from senca_ray.analysis.selection import TUNED, choices, selection_claim, suggestion_table
+from senca_ray.analysis.selection import choices, selection_claim, suggestion_table
+from senca_ray.keys import COMPLETE, FAILED, RACED, TUNED
 from senca_ray.report.view import StudyView
 
-COMPLETE, RACED, FAILED = "complete", "raced", "failed"
-"""States of a suggestion; a raced one was stopped because it was worse than the best so far."""
 _BEST = 10
 """Suggestions in the page's table."""
 _WORDS = {
@@ -30,7 +29,7 @@ _HOW = {
     "median": "median {} over patients",
     "rank": "share of the others beaten in {}",
 }
-_FOLDS = {"all": "all patients", "split": "the tuning patients"}
+_FOLDS = {keys.FOLD_ALL: "all patients", keys.FOLD_SPLIT: "the tuning patients"}
 
 
 def objective_name(objective: str) -> str:

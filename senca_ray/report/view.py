@@ -74,7 +74,7 @@ class StudyView:
     @property
     def main_fold(self) -> dict[str, Any]:
         """The fold of a search whose choice is the one to go on with: of all patients, else the only one."""
-        return next((fold for fold in self.folds if fold["name"] == "all"), self.folds[0])
+        return next((fold for fold in self.folds if fold["name"] == keys.FOLD_ALL), self.folds[0])
 
     def drawn(self, sample: str) -> pd.DataFrame:
         """The rows of a section that maps show.

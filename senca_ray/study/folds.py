@@ -14,7 +14,7 @@ NONE, LEAVE_ONE_OUT, TEST_PATIENTS = "none", "loo-patient", "test-patients"
 SELECTS = (NONE, LEAVE_ONE_OUT, TEST_PATIENTS)
 """How test sections are kept apart: not at all, every patient in turn, or the same patients throughout."""
 
-ALL, SPLIT = "all", "split"
+ALL, SPLIT = keys.FOLD_ALL, keys.FOLD_SPLIT
 """Names of the fold that tunes on everyone, and of the one that leaves the test patients out."""
 
 _FEWEST = 3

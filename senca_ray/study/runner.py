@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +25,6 @@ _TUNE_FOLDER = "tune"
 
 Run = Callable[..., list[dict[str, Any]]]
 """`run_trial`, or what a benchmark puts in its place."""
-
-# Read by Tune when it starts. Its own state is never gone back to; how many trials wait, the queue says.
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
-os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 
 class _Worker(tune.Trainable):

@@ -11,6 +11,7 @@ from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.shards import read_meta
 from senca_ray.errors import Problem, ProblemsError
+from senca_ray.keys import DEFAULT
 from senca_ray.methods import CONTROLS
 from senca_ray.methods.run import Protocol
 from senca_ray.study.folds import NONE, SELECTS, Metas, block_problems, fold_problems, make_folds
@@ -18,9 +19,6 @@ from senca_ray.study.grid import check_stored, control_trials, seed_problems
 from senca_ray.study.objective import AGGREGATES, DIRECTIONS, LOSS_FIELDS, MEAN
 from senca_ray.study.space import Space, describe, largest, parse_mapping, space_problems
 from senca_ray.study.suggestions import RANDOM
-
-DEFAULT = "default"
-"""Label of the study's own setting, the first suggestion of every fold."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,12 @@ from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.shards import read_meta
 from senca_ray.errors import SencaError
+from senca_ray.keys import DEFAULT
 from senca_ray.methods import MODEL
 from senca_ray.study.folds import Fold, make_folds, samples_of
 from senca_ray.study.grid import control_trials
 from senca_ray.study.objective import Scores, direction, sample_scores
-from senca_ray.study.search import DEFAULT, Search
+from senca_ray.study.search import Search
 from senca_ray.study.space import distributions
 from senca_ray.study.suggestions import SuggestionLog, open_storage
 from senca_ray.study.trial import Trial

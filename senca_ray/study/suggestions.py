@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from senca_ray.errors import SencaError
+from senca_ray.keys import COMPLETE, FAILED, RACED
 from senca_ray.study.objective import Direction
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 RANDOM = 10
 """Suggestions told before Optuna's sampler begins to learn; until then it draws at random."""
-
-COMPLETE, RACED, FAILED = "complete", "raced", "failed"
-"""How a suggestion ends: scored on every patient, stopped before that, or without a score on one of them."""
 
 _BUSY_SECONDS = 60
 """How long to wait for another program that reads the file, such as optuna-dashboard."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from senca_ray.config import Setting
+from senca_ray.keys import COMPLETE, DEFAULT, FAILED, RACED
 from senca_ray.study.objective import (
     DIRECTIONS,
     MAXIMISE,
@@ -19,9 +20,9 @@ from senca_ray.study.objective import (
     standings,
 )
 from senca_ray.study.racing import FIRST_LOOK, hopeless
-from senca_ray.study.search import DEFAULT, Search
+from senca_ray.study.search import Search
 from senca_ray.study.space import changes, label
-from senca_ray.study.suggestions import COMPLETE, FAILED, RACED, SuggestionLog
+from senca_ray.study.suggestions import SuggestionLog
 
 Ended = Mapping[tuple[str, str], Scores | None]
 """Scores of every trial of the model that has ended, by label and sample; None for one that failed."""
