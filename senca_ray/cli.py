@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from senca_ray import recipe
+from senca_ray import keys, recipe
 from senca_ray.cli_bench import bench
 from senca_ray.cli_clean import clean
 from senca_ray.cli_study import study_app
@@ -122,6 +122,8 @@ def fit(
     k: recipe.KPolicy = "labels",
     clustering: recipe.Clustering = "ward",
     pair: recipe.Pair = None,
+    undetermined: recipe.Undetermined = keys.UNSCORED,
+    refined: recipe.Refined = False,
     config: recipe.Config = None,
     set: recipe.Set = None,
 ) -> None:
@@ -133,7 +135,8 @@ def fit(
     from senca_ray.methods.run import Protocol
 
     setting = recipe.configs(config, set).setting
-    typer.echo(fit_to_h5ad(shard, out, method, setting, seed, Protocol(k, clustering, pair)))
+    protocol = Protocol(k, clustering, pair, undetermined, refined)
+    typer.echo(fit_to_h5ad(shard, out, method, setting, seed, protocol))
 
 
 @app.command()

@@ -118,6 +118,8 @@ def _described_so_far(study: Study, cohort: Cohort) -> dict[str, Any]:
         "k_policy": protocol.k_policy,
         "clustering": protocol.clustering,
         "pair": list(protocol.pair) if protocol.pair else None,
+        "undetermined": protocol.undetermined,
+        "refined": protocol.refined,
         "controls": list(study.controls),
         "data": cohort.data.name if cohort.data else "embedded simulated cohort",
         "prepare": asdict(cohort.prepare),
@@ -126,15 +128,12 @@ def _described_so_far(study: Study, cohort: Cohort) -> dict[str, Any]:
 
 def _described(description: dict[str, Any]) -> Study:
     """The study that `_describe` described."""
-    pair = description["pair"]
     shared: dict[str, Any] = {
         "name": description["name"],
         "title": description["title"],
         "setting": Setting(**description["setting"]),
         "seeds": tuple(description["seeds"]),
-        "protocol": Protocol(
-            description["k_policy"], description["clustering"], tuple(pair) if pair else None
-        ),
+        "protocol": Protocol.read(description),
         "controls": tuple(description["controls"]),
     }
     if description["kind"] == "grid":

@@ -30,10 +30,27 @@ FIXED = "fixed"
 CONSENSUS, ALL_SEEDS = "consensus", -1
 """Clustering and seed of the row that combines the partitions of all seeds of a trial."""
 
+NO_REGION = -1
+"""Region of a spot that was left out of clustering."""
+
+UNSCORED, DROPPED, SCORED = "unscored", "dropped", "scored"
+"""What becomes of `undetermined` spots: left out of the score, of clustering too, or of neither."""
+
+OWN = "own"
+"""Clustering of a method that finds regions by itself."""
+
+MODEL_KIND, NULL, SIMPLE, PUBLISHED = "model", "null", "simple", "published"
+METHOD_KINDS = (MODEL_KIND, NULL, SIMPLE, PUBLISHED)
+"""What a method is there for: the platform's model, null controls, simple and strong ones, other papers'."""
+
+OURS, PACKAGE, REIMPLEMENTED = "ours", "package", "reimplemented"
+METHOD_SOURCES = (OURS, PACKAGE, REIMPLEMENTED)
+"""Whose code a method runs: ours, the authors' own package, or ours after their description."""
+
 # --- Result rows (design decision 7) ---------------------------------------------------------------
 STUDY, METHOD, SETTING, SAMPLE, SEED = "study", "method", "setting", "sample", "seed"
-CLUSTERING, K_POLICY = "clustering", "k_policy"
-ROW_KEY = (STUDY, METHOD, SETTING, SAMPLE, SEED, CLUSTERING, K_POLICY)
+CLUSTERING, K_POLICY, PROTOCOL = "clustering", "k_policy", "protocol"
+ROW_KEY = (STUDY, METHOD, SETTING, SAMPLE, SEED, CLUSTERING, K_POLICY, PROTOCOL)
 """The key on which appending a result row is idempotent."""
 
 STATUS, REASON = "status", "reason"

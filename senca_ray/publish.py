@@ -18,6 +18,7 @@ def publish(out: Path, console: Console) -> None:
     from senca_ray.analysis import tables
     from senca_ray.analysis.description import read_description
     from senca_ray.analysis.results import read_results
+    from senca_ray.methods.run import Protocol
     from senca_ray.report.html import write_report
     from senca_ray.report.wandb_publisher import publish as publish_wandb
 
@@ -27,7 +28,7 @@ def publish(out: Path, console: Console) -> None:
         console.print("[bold]Simulated cohort[/]: shows the mechanics; its scores say nothing about tissue.")
     summary, more = _summary(out, description, results)
     tables.write_summary(out, summary)
-    shown = tables.format_summary(summary, description["seeds"], description["k_policy"])
+    shown = tables.format_summary(summary, description["seeds"], Protocol.read(description))
     for table in itertools.chain(shown, more):
         console.print(table)
         console.print()

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from senca_ray import keys
 from senca_ray.config import Configs, PrepareConfig, Setting, from_mapping, read_yaml
 from senca_ray.errors import Interrupted, Problem, ProblemsError, SencaError
 from senca_ray.study_file import (
@@ -68,12 +69,28 @@ KPolicy = Annotated[
         metavar="POLICY",
     ),
 ]
-Clustering = Annotated[str, typer.Option(help="ward, average, complete or kmeans.", metavar="NAME")]
+Clustering = Annotated[
+    str, typer.Option(help="ward, average, complete, kmeans, gmm-tied or leiden.", metavar="NAME")
+]
 Pair = Annotated[
     tuple[str, str] | None,
     typer.Option(
         help="Two labels whose separation is scored, for example 'invasive cancer' 'cancer in situ'.",
         metavar="LABEL LABEL",
+    ),
+]
+Undetermined = Annotated[
+    str,
+    typer.Option(
+        help="Spots labelled undetermined: unscored (clustered, left out of the score), dropped (left out of "
+        "both) or scored (a label like any other).",
+        metavar="HOW",
+    ),
+]
+Refined = Annotated[
+    bool,
+    typer.Option(
+        "--refined", help="Give a spot the region that most of its 4 neighbours have (SpaGCN's refinement)."
     ),
 ]
 Config = Annotated[
@@ -315,6 +332,8 @@ def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str,
         k: KPolicy = "labels",
         clustering: Clustering = "ward",
         pair: Pair = None,
+        undetermined: Undetermined = keys.UNSCORED,
+        refined: Refined = False,
         config: Config = None,
         set: Set = None,
         sample: Samples = None,
@@ -347,6 +366,8 @@ def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str,
                 k=k,
                 clustering=clustering,
                 pair=pair,
+                undetermined=undetermined,
+                refined=refined,
                 setting=chosen.setting,
                 prepare=chosen.prepare,
             )

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from senca_ray import keys
 from senca_ray.config import PrepareConfig, Setting, from_mapping, read_yaml
-from senca_ray.errors import ConfigError, Problem, ProblemsError, SencaError
+from senca_ray.errors import ConfigError, Problem, ProblemsError
 
 if TYPE_CHECKING:
     from senca_ray.cohort import Cohort
@@ -117,9 +118,13 @@ class StudyFile:
     k: str = "labels"
     """Number of regions: 'labels' (an oracle), 'fixed:N' or 'auto'."""
     clustering: str = "ward"
-    """ward, average, complete or kmeans."""
+    """ward, average, complete, kmeans, gmm-tied or leiden."""
     pair: tuple[str, str] | None = None
     """Two labels whose separation is scored."""
+    undetermined: str = keys.UNSCORED
+    """Spots labelled undetermined: 'unscored' (clustered), 'dropped' (not clustered either) or 'scored'."""
+    refined: bool = False
+    """Give a spot the region that most of its neighbours have."""
     setting: Setting = field(default_factory=Setting)
     """How the model is fitted."""
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
@@ -173,9 +178,9 @@ class StudyFile:
         problems: list[Problem] = []
         protocol = Protocol()
         try:
-            protocol = Protocol(self.k, self.clustering, self.pair)
-        except SencaError as error:
-            problems.append(Problem("-", "protocol", str(error)))
+            protocol = Protocol(self.k, self.clustering, self.pair, self.undetermined, self.refined)
+        except ProblemsError as error:
+            problems += error.problems
         shared: dict[str, Any] = {
             "name": self.name,
             "title": self.title or self.name,

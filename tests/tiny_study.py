@@ -23,6 +23,7 @@ def trial_rows(sample: str, setting: str = "neighbors=4", **changes: Any) -> lis
         keys.SAMPLE: sample,
         keys.CLUSTERING: "ward",
         keys.K_POLICY: "labels",
+        keys.PROTOCOL: keys.UNSCORED,
         keys.STATUS: keys.OK,
         keys.REASON: None,
         keys.SECONDS: 1.0,

@@ -16,6 +16,8 @@ from senca_ray.errors import SencaError
 from senca_ray.files import write_json
 
 SCHEMA_VERSION = 2
+_EARLIER = {"undetermined": keys.UNSCORED, "refined": False}
+"""What descriptions written before these were a choice lack and meant."""
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -30,13 +32,13 @@ def read_description(folder: Path) -> dict[str, Any]:
         ) from None
     version = description.get("schema") if isinstance(description, dict) else None
     if version == 1:
-        return _from_schema_1(description)
+        return _EARLIER | _from_schema_1(description)
     if version != SCHEMA_VERSION:
         raise SencaError(
             f"{path}: schema {version} found; expected 1 or {SCHEMA_VERSION}: use the version "
             "of senca-ray that wrote it, or run the experiment again with another --out"
         )
-    return description
+    return _EARLIER | description
 
 
 def _from_schema_1(old: dict[str, Any]) -> dict[str, Any]:

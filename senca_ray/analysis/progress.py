@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,14 +13,15 @@ from typing import Any
 
 from senca_ray import keys, lock
 from senca_ray.analysis.description import read_description
+from senca_ray.analysis.results import EARLIER
+from senca_ray.analysis.rows import row_key
 from senca_ray.errors import SencaError
-from senca_ray.methods import method
 
 RUNNING, STOPPED, FINISHED = "running", "stopped", "finished"
 """States of a study. Finished: every trial has its rows and the tables are written."""
 
-_TRIAL_KEY = (keys.STUDY, keys.METHOD, keys.SETTING, keys.SAMPLE, keys.K_POLICY)
-"""What the rows of one trial share; the consensus of its seeds has a clustering of its own."""
+_TRIAL_KEY = (keys.STUDY, keys.METHOD, keys.SETTING, keys.SAMPLE)
+"""What the rows of one trial share: it may read its fits in several ways."""
 
 _ENOUGH = 3
 """Trials that a run has to end before its pace says anything."""
@@ -90,7 +91,7 @@ def progress(folder: Path) -> Progress:
     try:
         description = read_description(folder)
         name, title, kind = (str(description[field]) for field in ("name", "title", "kind"))
-        seeds, trials = len(description["seeds"]), description.get("trials")
+        trials = description.get("trials")
         created = datetime.fromisoformat(description["created"])
     except (KeyError, TypeError, ValueError) as error:
         raise SencaError(
@@ -100,9 +101,7 @@ def progress(folder: Path) -> Progress:
     run = lock.running(folder)
     rows = _read_rows(folder / keys.JOURNAL_FILE)
     tables = (folder / keys.RESULTS_FILE).exists()
-    # Studies of the first schema have no consensus rows and lack none.
-    consensus = not tables or any(row.clustering == keys.CONSENSUS for row in rows.values())
-    ended = _ended(rows, seeds, consensus)
+    ended = _ended(rows)
     complete = tables and (kind == "search" or trials is None or len(ended) >= trials)
     left = None
     if run and trials is not None:
@@ -132,7 +131,6 @@ class _Row:
 
     trial: tuple[str, ...]
     sample: str
-    clustering: str
     failed: bool
     reason: str
     start: int
@@ -145,8 +143,8 @@ def _read_rows(path: Path) -> dict[tuple[Any, ...], _Row]:
         return rows
     for number, (start, line) in enumerate(_lines(path), start=1):
         try:
-            row = json.loads(line)
-            key = tuple(row[name] for name in keys.ROW_KEY)
+            row = EARLIER | json.loads(line)
+            key = row_key(row)
             failed = row[keys.STATUS] == keys.FAILED
         except (ValueError, KeyError, TypeError):
             raise SencaError(
@@ -155,7 +153,7 @@ def _read_rows(path: Path) -> dict[tuple[Any, ...], _Row]:
         if key not in rows or (rows[key].failed and not failed):
             trial = tuple(row[name] for name in _TRIAL_KEY)
             reason = row.get(keys.REASON) or ""
-            rows[key] = _Row(trial, row[keys.SAMPLE], row[keys.CLUSTERING], failed, reason, start)
+            rows[key] = _Row(trial, row[keys.SAMPLE], failed, reason, start)
     return rows
 
 
@@ -176,16 +174,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             position += len(line)
 
 
-def _ended(rows: dict[tuple[Any, ...], _Row], seeds: int, consensus: bool) -> dict[tuple[str, ...], int]:
-    """The trials that have all their rows, each with the place of the last one in the journal."""
-    counts: Counter[tuple[str, ...]] = Counter()
+def _ended(rows: dict[tuple[Any, ...], _Row]) -> dict[tuple[str, ...], int]:
+    """The trials that have rows, which come all at once, each with the place of its last one."""
     last: dict[tuple[str, ...], int] = {}
     for row in rows.values():
-        counts[row.trial] += 1
         last[row.trial] = max(row.start, last.get(row.trial, 0))
-    seeded = seeds + (1 if consensus and seeds > 1 else 0)
-    needed = {name: seeded if method(name).seeded else 1 for name in {trial[1] for trial in counts}}
-    return {trial: last[trial] for trial, count in counts.items() if count >= needed[trial[1]]}
+    return last
 
 
 def _failures(rows: dict[tuple[Any, ...], _Row]) -> tuple[Failure, ...]:

@@ -24,6 +24,9 @@ _SCORES = pa.schema([field for field in SCHEMA if field.name != keys.REGIONS])
 _REGIONS = pa.schema([*IDENTITY, SCHEMA.field(keys.REGIONS)])
 _STATUS = _SCORES.get_field_index(keys.STATUS)
 
+EARLIER = {keys.PROTOCOL: keys.UNSCORED}
+"""What rows of an earlier version lack and meant."""
+
 # Lists of a whole study in one array would overflow its 32-bit offsets.
 _ROWS_PER_GROUP = 256
 
@@ -135,7 +138,7 @@ def _read_lines(path: Path) -> Iterator[Row]:
             if not line.endswith(b"\n"):
                 return
             try:
-                row = json.loads(line)
+                row = EARLIER | json.loads(line)
                 row_key(row)
             except (ValueError, KeyError, TypeError):
                 raise SencaError(
@@ -185,12 +188,13 @@ def read_results(study_dir: Path) -> pd.DataFrame:
     for field in _SCORES:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))
-    return table.to_pandas()
+    return table.to_pandas().fillna(EARLIER)
 
 
 def read_regions(study_dir: Path) -> pd.DataFrame:
     """The regions of a finished study: key columns and `regions`, (N,) int16 a row; raises SencaError."""
-    return _read_parquet(Path(study_dir) / keys.REGIONS_FILE).to_pandas()
+    table = _read_parquet(Path(study_dir) / keys.REGIONS_FILE).to_pandas()
+    return table if keys.PROTOCOL in table else table.assign(**EARLIER)
 
 
 def _read_parquet(path: Path) -> pa.Table:

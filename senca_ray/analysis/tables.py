@@ -21,8 +21,8 @@ from senca_ray.analysis.statistics import (
 from senca_ray.analysis.terminal import count, natural, number, p_value, plain_table, remark_lines, row_name
 from senca_ray.errors import SencaError
 from senca_ray.files import write_whole
+from senca_ray.methods.run import Protocol
 
-PROTOCOL = "all spots clustered; undetermined left out of the score"
 HOLM_FAMILIES = "Holm's correction: a block's settings are one family, its controls another; consensus apart"
 
 SUMMARY_COLUMNS = (
@@ -208,6 +208,11 @@ def _n_seeds(groups: Any) -> pd.Series:
     return seeds.astype(float).mask(consensus, groups[keys.N_SEEDS].max())
 
 
+def k_words(k_policy: str) -> str:
+    """The k policy as tables name it."""
+    return f"{k_policy} (oracle: taken from the labels)" if k_policy == "labels" else k_policy
+
+
 def write_summary(study_dir: Path, summary: pd.DataFrame) -> Path:
     """Write summary.csv whole or not at all and return its path; raises SencaError."""
     path = Path(study_dir) / keys.SUMMARY_FILE
@@ -215,16 +220,18 @@ def write_summary(study_dir: Path, summary: pd.DataFrame) -> Path:
     return path
 
 
-def format_summary(summary: pd.DataFrame, seeds: Sequence[int], k_policy: str) -> list[Table]:
-    """The summary for a terminal of 80 columns: one table a block and one of its consensus, remarks below."""
+def format_summary(summary: pd.DataFrame, seeds: Sequence[int], protocol: Protocol) -> list[Table]:
+    """The summary for a terminal of 80 columns: one table a block and one of its consensus, remarks below.
+
+    `seeds` and `protocol` are the study's.
+    """
     consensus = summary[keys.CLUSTERING] == keys.CONSENSUS
     parts = summary.assign(consensus=consensus).groupby(["block", "consensus"], sort=False)
-    return [_block_table(str(block), rows, seeds, k_policy) for (block, _), rows in parts]
+    return [_block_table(str(block), rows, seeds, protocol) for (block, _), rows in parts]
 
 
-def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], k_policy: str) -> Table:
+def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], protocol: Protocol) -> Table:
     consensus = rows[keys.CLUSTERING].iloc[0] == keys.CONSENSUS
-    oracle = " (oracle: taken from the labels)" if k_policy == "labels" else ""
     cohort = f"{count(rows['n_sections'].max(), 'section')} of {count(rows['n_patients'].max(), 'patient')}"
     fits = f"{cohort}, {count(len(seeds), 'seed')} ({min(seeds)} to {max(seeds)})"
     if consensus:
@@ -241,7 +248,7 @@ def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], k_policy:
     ]
     failures = rows["n_failed"].any()
     table = plain_table(
-        f"{block}: {fits}\nk policy {k_policy}{oracle}; {PROTOCOL}",
+        f"{block}: {fits}\nk policy {k_words(protocol.k_policy)}; {protocol.words()}",
         ["\nmethod"],
         [*numbers, *(["fits\nfailed"] if failures else [])],
         _remarks(rows),

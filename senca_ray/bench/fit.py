@@ -181,8 +181,8 @@ def batch_of_seeds(shard: str) -> dict[str, Any] | None:
     work: dict[str, Callable[[], Sequence[object]]] = {
         "one": lambda: [model.embed(sample, setting, 0, "cuda")],
         "batch": lambda: model.embed_batch(sample, setting, seeds, "cuda"),
-        "one_whole": lambda: list(run_seeds(model, sample, setting, seeds[:1], Protocol(), "cuda")),
-        "batch_whole": lambda: list(run_seeds(model, sample, setting, seeds, Protocol(), "cuda")),
+        "one_whole": lambda: list(run_seeds(model, sample, setting, seeds[:1], (Protocol(),), "cuda")),
+        "batch_whole": lambda: list(run_seeds(model, sample, setting, seeds, (Protocol(),), "cuda")),
     }
     seconds: dict[str, Any] = {"device": torch.cuda.get_device_name()}
     for name, call in work.items():

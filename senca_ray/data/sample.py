@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,23 @@ class Sample:
                 f"{self.neighbors.shape[1]}; lower neighbors or prepare with a larger max_neighbors"
             )
         return self.neighbors[:, :neighbors].astype(np.int64)
+
+    def subset(self, kept: np.ndarray) -> Sample:
+        """The section with these spots alone, (N,) bool, as many neighbours of each as there can be."""
+        if kept.all():
+            return self
+        from senca_ray.data.graph import nearest_neighbors
+
+        xy = self.xy[kept]
+        return dataclasses.replace(
+            self,
+            counts=self.counts[kept],
+            total_counts=self.total_counts[kept],
+            xy=xy,
+            neighbors=nearest_neighbors(xy, min(self.neighbors.shape[1], len(xy) - 1)),
+            image_features=None if self.image_features is None else self.image_features[kept],
+            labels=None if self.labels is None else self.labels[kept],
+        )
 
     def label_count(self) -> int:
         """Number of labels without `undetermined`: k under the policy `labels`."""

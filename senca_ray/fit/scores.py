@@ -23,9 +23,16 @@ PAS_NEIGHBORS, PAS_DIFFERENT = 10, 6
 
 
 def score(
-    sample: Sample, embedding: np.ndarray | None, regions: np.ndarray, pair: tuple[str, str] | None = None
+    sample: Sample,
+    embedding: np.ndarray | None,
+    regions: np.ndarray,
+    pair: tuple[str, str] | None = None,
+    undetermined: bool = False,
 ) -> dict[str, Any]:
-    """Score the regions of one section; every spot is clustered, `undetermined` ones are not scored.
+    """Score the regions of one section, in which every spot has one.
+
+    Spots labelled `undetermined` are left out of what compares with labels, unless `undetermined` is set:
+    then that is a label like any other.
 
     Shapes: embedding (N, D), or None for regions that come from none (no silhouette then); regions (N,)
     integers. Returns keys.ARI, NMI, SILHOUETTE, CHAOS, PAS
@@ -53,7 +60,7 @@ def score(
     }
     if sample.labels is None:
         return result
-    scored = sample.labels != keys.UNDETERMINED
+    scored = (sample.labels != keys.UNDETERMINED) | undetermined
     labels, regions = sample.labels[scored], regions[scored]
     result[keys.N_SCORED] = len(labels)
     result[keys.LABEL_F1] = label_f1(labels, regions)

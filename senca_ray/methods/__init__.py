@@ -1,9 +1,15 @@
-"""Methods: SENCA-st and the controls that every table shows beside it. Importing this imports no torch."""
+"""Methods: SENCA-st, the controls that every table shows beside it, and what it is compared with.
+
+Importing this imports neither torch nor scikit-learn.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
+
 from senca_ray.errors import SencaError
-from senca_ray.methods.base import Embedding, Method
+from senca_ray.methods.base import Embedding, Method, RegionMethod, TrainedMethod
 from senca_ray.methods.coordinates import Coordinates
 from senca_ray.methods.senca import Senca, Untrained
 from senca_ray.methods.smoothed_image import SmoothedImage
@@ -12,17 +18,64 @@ from senca_ray.methods.smoothed_pca import SmoothedPca
 METHODS: dict[str, Method] = {
     m.name: m for m in (Senca(), Untrained(), SmoothedPca(), SmoothedImage(), Coordinates())
 }
-"""Every method by name."""
+"""Every method of this package by name."""
 
 MODEL = "senca"
-CONTROLS = tuple(name for name in METHODS if name != MODEL)
+CONTROLS = ("untrained", "smoothed-pca", "smoothed-image", "coordinates")
 """Run beside the model in every study (design decision 13)."""
 
-__all__ = ["CONTROLS", "METHODS", "MODEL", "Embedding", "Method", "method"]
+ENTRY_POINTS = "senca_ray.methods"
+"""Entry point group through which other packages add a method: a subclass of `Method`."""
+
+__all__ = [
+    "CONTROLS",
+    "ENTRY_POINTS",
+    "METHODS",
+    "MODEL",
+    "Embedding",
+    "Method",
+    "RegionMethod",
+    "TrainedMethod",
+    "all_methods",
+    "broken",
+    "method",
+]
 
 
 def method(name: str) -> Method:
     """Return a method by name; raises SencaError listing the known ones."""
-    if name not in METHODS:
-        raise SencaError(f"method {name!r} is unknown; expected one of {', '.join(METHODS)}")
-    return METHODS[name]
+    if name in METHODS:
+        return METHODS[name]
+    known = all_methods()
+    if name not in known:
+        raise SencaError(f"method {name!r} is unknown; expected one of {', '.join(known)}")
+    return known[name]
+
+
+def all_methods() -> dict[str, Method]:
+    """Every method by name, those that other packages add last."""
+    return METHODS | _added()[0]
+
+
+def broken() -> dict[str, str]:
+    """Methods of other packages that cannot be used: name of the entry point to the reason."""
+    return dict(_added()[1])
+
+
+@functools.cache
+def _added() -> tuple[dict[str, Method], dict[str, str]]:
+    methods: dict[str, Method] = {}
+    reasons: dict[str, str] = {}
+    for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda e: e.name):
+        try:
+            found = entry.load()()
+        except Exception as error:  # noqa: BLE001  another package's fault is no reason to stop
+            reasons[entry.name] = f"{type(error).__name__}: {error}"
+            continue
+        if not isinstance(found, Method):
+            reasons[entry.name] = f"{entry.value} is no subclass of senca_ray.methods.Method"
+        elif found.name in METHODS | methods:
+            reasons[entry.name] = f"there is a method {found.name!r} already"
+        else:
+            methods[found.name] = found
+    return methods, reasons

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
-from senca_ray.methods.base import Embedding
+from senca_ray.methods.base import Embedding, Method
 
 
-class Coordinates:
+class Coordinates(Method):
     """k-means on the positions of the spots."""
 
     name = "coordinates"
     title = "null: k-means on the spots' positions alone"
-    clustering: str | None = "kmeans"
-    needs_image = False
-    seeded = True
-    follows_setting = False
+    kind = keys.NULL
+    modality = "coordinates"
+    clusterings = ("kmeans",)
 
     def genes_needed(self, setting: Setting) -> int:
         """One: expression is not used."""

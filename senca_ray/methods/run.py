@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
-from senca_ray.errors import SencaError
-from senca_ray.fit.regions import CLUSTERINGS, choose_k, cluster, parse_k_policy
+from senca_ray.errors import ConfigError, Problem, SencaError
+from senca_ray.fit.regions import CLUSTERINGS, choose_k, cluster, parse_k_policy, renumber
 from senca_ray.fit.scores import score
-from senca_ray.methods.base import Embedding, Method, TrainedMethod
+from senca_ray.methods.base import Embedding, Method, RegionMethod, TrainedMethod
+from senca_ray.methods.smoothed_pca import SmoothedPca
 
 if TYPE_CHECKING:
     from senca_ray.fit.train import Checkpoint
@@ -26,30 +31,71 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+UNDETERMINED = (keys.UNSCORED, keys.DROPPED, keys.SCORED)
+"""What may become of `undetermined` spots: see Protocol."""
+REFINE_NEIGHBORS = 4
+"""Neighbours that vote on a spot's region: those of a square grid."""
+
+
 @dataclass(frozen=True)
 class Protocol:
     """How an embedding becomes regions and scores; the same for every method of a study.
 
-    Raises SencaError for an unknown k policy or clustering.
+    Raises ConfigError naming every wrong field.
     """
 
     k_policy: str = "labels"
     """'labels' (oracle: as many regions as labels), 'fixed:N' or 'auto' (chosen without labels)."""
     clustering: str = "ward"
-    """Clustering of methods that bring none of their own."""
+    """Clustering of methods that bring none of their own; with `own` False, of every method."""
     pair: tuple[str, str] | None = None
     """Two labels whose separation is scored."""
+    undetermined: str = keys.UNSCORED
+    """'unscored': clustered, left out of the score; 'dropped': left out of both; 'scored': a label like any
+    other in the score. It never counts in k."""
+    refined: bool = False
+    """Give a spot the region that most of its neighbours have, where its own has fewer than half of them."""
+    own: bool = True
+    """Use the clustering that belongs to a method, where one does."""
 
     def __post_init__(self) -> None:
-        parse_k_policy(self.k_policy)
-        if self.clustering not in CLUSTERINGS:
-            raise SencaError(
-                f"clustering {self.clustering!r} found; expected one of {', '.join(CLUSTERINGS)}"
-            )
+        problems = []
+        clusterings = CLUSTERINGS if self.own else (*CLUSTERINGS, keys.OWN)
+        try:
+            parse_k_policy(self.k_policy)
+        except SencaError as error:
+            problems.append(Problem("-", "k", str(error)))
+        for field, known in (("clustering", clusterings), ("undetermined", UNDETERMINED)):
+            if (found := getattr(self, field)) not in known:
+                message = f"{field} {found!r} found; expected one of {', '.join(known)}"
+                problems.append(Problem("-", field, message))
+        if problems:
+            raise ConfigError(problems, "the protocol")
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Protocol:
+        """The protocol whose fields are among `values`, as JSON holds them."""
+        known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
+        pair = known.pop("pair", None)
+        return cls(**known, pair=tuple(pair) if pair else None)
 
     def clustering_of(self, method: Method) -> str:
         """The clustering that `method` is run with."""
-        return method.clustering or self.clustering
+        return method.clusterings[0] if self.own and method.clusterings else self.clustering
+
+    @property
+    def handling(self) -> str:
+        """What is done with spots besides clustering, as rows name it: 'unscored', 'dropped+refined'."""
+        return f"{self.undetermined}+refined" if self.refined else self.undetermined
+
+    def words(self) -> str:
+        """The protocol beside a table of scores, without the k policy."""
+        spots = {
+            keys.UNSCORED: "all spots clustered; undetermined left out of the score",
+            keys.DROPPED: "undetermined left out of clustering and score",
+            keys.SCORED: "all spots clustered; undetermined scored as a label of its own",
+        }
+        return spots[self.undetermined] + ("; regions refined by their neighbours" if self.refined else "")
 
 
 @dataclass(frozen=True)
@@ -58,13 +104,18 @@ class Outcome:
 
     embedding: Embedding
     regions: np.ndarray
-    """(N,) region of each spot, the largest region is 0."""
+    """(N,) region of each spot, the largest region is 0; keys.NO_REGION for a spot left out of clustering."""
     k: int
     scores: dict[str, Any]
     seconds: float
     """Wall time of embedding, clustering and scoring; of a batch of S seeds, an S-th of the embedding."""
     peak_memory_mb: float
-    """Highest resident memory of this process so far; on a GPU, most allocated there by this fit or batch."""
+    """Highest resident memory during this fit (where that cannot be told: of the process so far); on a GPU,
+    most allocated there by this fit or batch."""
+
+
+Result = Outcome | Exception
+"""Of one reading of one seed: what came of it, or what it raised."""
 
 
 def run(
@@ -80,16 +131,10 @@ def run(
 
     `device` and `checkpoint` matter to a method that trains a network; the others run on the CPU.
     """
-    started = time.perf_counter()
-    # On several threads sums come in any order, and the smallest difference can move a spot.
-    with threadpool_limits(1):
-        if isinstance(method, TrainedMethod):
-            _forget_peak(device)
-            embedding = method.embed(sample, setting, seed, device, checkpoint)
-        else:
-            embedding = method.embed(sample, setting, seed)
-        seconds = time.perf_counter() - started
-        return _outcome(method, sample, embedding, seconds, seed, protocol, device)
+    result = _run(method, sample, setting, seed, (protocol,), device, checkpoint)[0]
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def run_seeds(
@@ -97,20 +142,20 @@ def run_seeds(
     sample: Sample,
     setting: Setting,
     seeds: Sequence[int],
-    protocol: Protocol,
+    protocols: Sequence[Protocol],
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
-) -> Iterator[Outcome | Exception]:
-    """Fit one section with every seed, in order; what a seed raised stands in its place.
+) -> Iterator[list[Result]]:
+    """Fit one section with every seed, in order; yields a result for each protocol of each seed.
 
-    On a GPU the seeds are trained as one batched model; on a CPU one after the other, because batching
-    gains nothing there.
+    A seed is embedded once and read by every protocol. On a GPU the seeds are trained as one batched model;
+    on a CPU one after the other, because batching gains nothing there.
     """
     if len(seeds) > 1 and device != "cpu" and isinstance(method, TrainedMethod):
-        yield from _run_batch(method, sample, setting, seeds, protocol, device, checkpoint)
+        yield from _run_batch(method, sample, setting, seeds, protocols, device, checkpoint)
         return
     for seed in seeds:
-        yield _caught(partial(run, method, sample, setting, seed, protocol, device, checkpoint))
+        yield _run(method, sample, setting, seed, protocols, device, checkpoint)
 
 
 def device_of(method: Method, device: str) -> str:
@@ -119,13 +164,84 @@ def device_of(method: Method, device: str) -> str:
 
 
 def peak_memory_mb(device: str = "cpu") -> float:
-    """Highest resident memory of this process so far; on a GPU, most allocated since the last fit began."""
+    """Highest resident memory since the last fit began (where that cannot be told: of the process so far).
+
+    On a GPU: most allocated there since then.
+    """
     if device != "cpu":
         import torch
 
         return float(torch.cuda.max_memory_allocated(device) / 2**20)
+    with contextlib.suppress(OSError, StopIteration):
+        status = Path("/proc/self/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def _forget_peak(device: str) -> None:
+    """A worker runs one method after the other: each is to be seen with its own peak."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _run(
+    method: Method,
+    sample: Sample,
+    setting: Setting,
+    seed: int,
+    protocols: Sequence[Protocol],
+    device: str,
+    checkpoint: Checkpoint | None,
+) -> list[Result]:
+    """One seed, read by every protocol."""
+    if reason := method.missing():
+        return [SencaError(reason)] * len(protocols)
+    _forget_peak(device_of(method, device))
+    # On several threads sums come in any order, and the smallest difference can move a spot.
+    with threadpool_limits(1):
+        if isinstance(method, RegionMethod):
+            return _run_regions(method, sample, setting, seed, protocols)
+        started = time.perf_counter()
+        if isinstance(method, TrainedMethod):
+            embedding = _caught(partial(method.embed, sample, setting, seed, device, checkpoint))
+        else:
+            embedding = _caught(partial(method.embed, sample, setting, seed))
+        seconds = time.perf_counter() - started
+        return _readings(method, sample, embedding, seconds, seed, protocols, device)
+
+
+def _run_regions(
+    method: RegionMethod, sample: Sample, setting: Setting, seed: int, protocols: Sequence[Protocol]
+) -> list[Result]:
+    """One seed of a method that has to be told k: fitted once for every k that the protocols ask for."""
+    fitted: dict[int, tuple[Embedding | Exception, float]] = {}
+    results: list[Result] = []
+    for protocol in protocols:
+        k = _caught(partial(_k_beforehand, protocol.k_policy, sample))
+        if isinstance(k, Exception):
+            results.append(k)
+            continue
+        if k not in fitted:
+            started = time.perf_counter()
+            embedding = _caught(partial(method.segment, sample, setting, seed, k))
+            fitted[k] = embedding, time.perf_counter() - started
+        results += _readings(method, sample, *fitted[k], seed, (protocol,), "cpu", k)
+    return results
+
+
+def _k_beforehand(policy: str, sample: Sample) -> int:
+    """k of a method that has to be told it: under `auto` what suits the smoothed principal components."""
+    if parse_k_policy(policy).kind != "auto":
+        return choose_k(policy, sample, sample.xy, "kmeans")
+    components = SmoothedPca().embed(sample, Setting(), 0).values
+    return choose_k(policy, sample, components, "kmeans")
 
 
 def _run_batch(
@@ -133,10 +249,10 @@ def _run_batch(
     sample: Sample,
     setting: Setting,
     seeds: Sequence[int],
-    protocol: Protocol,
+    protocols: Sequence[Protocol],
     device: str,
     checkpoint: Checkpoint | None,
-) -> Iterator[Outcome | Exception]:
+) -> Iterator[list[Result]]:
     started = time.perf_counter()
 
     def embed() -> Sequence[Embedding | Exception]:
@@ -144,18 +260,31 @@ def _run_batch(
             _forget_peak(device)
             return method.embed_batch(sample, setting, seeds, device, checkpoint)
 
-    def outcome(embedding: Embedding, seed: int) -> Outcome:
-        with threadpool_limits(1):
-            return _outcome(method, sample, embedding, seconds, seed, protocol, device)
-
     batch = _caught(embed)
     seconds = (time.perf_counter() - started) / len(seeds)
     embeddings = [batch] * len(seeds) if isinstance(batch, Exception) else batch
     for seed, embedding in zip(seeds, embeddings, strict=True):
-        if isinstance(embedding, Exception):
-            yield embedding
-        else:
-            yield _caught(partial(outcome, embedding, seed))
+        with threadpool_limits(1):
+            yield _readings(method, sample, embedding, seconds, seed, protocols, device)
+
+
+def _readings(
+    method: Method,
+    sample: Sample,
+    embedding: Embedding | Exception,
+    seconds: float,
+    seed: int,
+    protocols: Sequence[Protocol],
+    device: str,
+    k: int | None = None,
+) -> list[Result]:
+    """What every protocol makes of an embedding that took `seconds`."""
+    if isinstance(embedding, Exception):
+        return [embedding] * len(protocols)
+    return [
+        _caught(partial(_outcome, method, sample, embedding, seconds, seed, protocol, device, k))
+        for protocol in protocols
+    ]
 
 
 def _outcome(
@@ -166,15 +295,40 @@ def _outcome(
     seed: int,
     protocol: Protocol,
     device: str,
+    k: int | None,
 ) -> Outcome:
-    """Regions and scores of an embedding that took `seconds`."""
+    """Regions and scores of an embedding that took `seconds`; `k` where it is settled."""
     started = time.perf_counter()
     clustering = protocol.clustering_of(method)
-    k = choose_k(protocol.k_policy, sample, embedding.values, clustering)
-    regions = cluster(embedding.values, k, clustering, seed)
-    scores = score(sample, embedding.values, regions, protocol.pair)
+    kept = np.ones(len(sample.xy), dtype=bool)
+    if protocol.undetermined == keys.DROPPED and sample.labels is not None:
+        kept = sample.labels != keys.UNDETERMINED
+    part, values = sample.subset(kept), embedding.values[kept]
+    if clustering == keys.OWN:
+        found = _own_regions(method, embedding)[kept]
+        k = k if k is not None else len(np.unique(found))
+    else:
+        k = choose_k(protocol.k_policy, part, values, clustering) if k is None else k
+        found = cluster(values, k, clustering, seed)
+    if protocol.refined:
+        from senca_ray.fit.refinement import refine
+
+        found = refine(found, part.nearest(REFINE_NEIGHBORS))
+    scores = score(part, values, found, protocol.pair, protocol.undetermined == keys.SCORED)
+    regions = np.full(len(kept), keys.NO_REGION, dtype=np.int16)
+    regions[kept] = found
     seconds += embedding.earlier_seconds + time.perf_counter() - started
-    return Outcome(embedding, regions, k, scores, seconds, peak_memory_mb(device_of(method, device)))
+    peak = embedding.peak_memory_mb or peak_memory_mb(device_of(method, device))
+    return Outcome(embedding, regions, k, scores, seconds, peak)
+
+
+def _own_regions(method: Method, embedding: Embedding) -> np.ndarray:
+    if embedding.regions is None:
+        raise SencaError(
+            f"{method.name} finds no regions of its own; expected one of "
+            f"{', '.join(method.clusterings or CLUSTERINGS)} as its clustering"
+        )
+    return renumber(embedding.regions)
 
 
 def _caught(work: Callable[[], T]) -> T | Exception:
@@ -182,11 +336,3 @@ def _caught(work: Callable[[], T]) -> T | Exception:
         return work()
     except Exception as error:  # noqa: BLE001  whatever a method raises is an outcome
         return error
-
-
-def _forget_peak(device: str) -> None:
-    if device != "cpu":
-        import torch
-
-        torch.cuda.init()
-        torch.cuda.reset_peak_memory_stats(device)

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
-from senca_ray.methods.base import Embedding
+from senca_ray.methods.base import Embedding, Method, TrainedMethod
 
 if TYPE_CHECKING:
     from senca_ray.fit.train import Checkpoint, Trained
 
 
-class Senca:
-    """SENCA-st, trained on the section itself (Liyanaarachchi et al., SENCA-st)."""
+class Senca(TrainedMethod):
+    """SENCA-st, trained on the section itself (Liyanaarachchi et al.)."""
 
     name = "senca"
     title = "SENCA-st, trained on each section by itself"
-    clustering: str | None = None
-    needs_image = False
-    seeded = True
+    citation = "Liyanaarachchi et al., SENCA-st"
+    kind = keys.MODEL_KIND
+    modality = "expression, and image where there is one"
     follows_setting = True
 
     def genes_needed(self, setting: Setting) -> int:
@@ -60,14 +61,13 @@ def _embedding(trained: Trained) -> Embedding:
     return Embedding(trained.embedding, trained.losses, trained.earlier_seconds)
 
 
-class Untrained:
+class Untrained(Method):
     """The network of SENCA-st as initialised: what architecture and preprocessing give by themselves."""
 
     name = "untrained"
     title = "the same network before training"
-    clustering: str | None = None
-    needs_image = False
-    seeded = True
+    kind = keys.NULL
+    modality = "expression, and image where there is one"
     follows_setting = True
 
     def genes_needed(self, setting: Setting) -> int:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
-from senca_ray.methods.base import Embedding
+from senca_ray.methods.base import Embedding, Method
 from senca_ray.methods.smoothing import neighborhood_mean
 
 _NEIGHBORS, _ROUNDS = 8, 2
 
 
-class SmoothedImage:
+class SmoothedImage(Method):
     """The encoder's features, averaged twice over 8 neighbours, agglomerative (ward) clustering."""
 
     name = "smoothed-image"
     title = "image only: the encoder's features, mean over 8 neighbours twice, ward"
-    clustering: str | None = "ward"
+    clusterings = ("ward",)
+    modality = "image"
     needs_image = True
     seeded = False
-    follows_setting = False
 
     def genes_needed(self, setting: Setting) -> int:
         """One: expression is not used."""

@@ -6,21 +6,18 @@ import numpy as np
 
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
-from senca_ray.methods.base import Embedding
+from senca_ray.methods.base import Embedding, Method
 from senca_ray.methods.smoothing import neighborhood_mean
 
 _HVGS, _NEIGHBORS, _COMPONENTS = 2000, 4, 15
 
 
-class SmoothedPca:
+class SmoothedPca(Method):
     """2,000 HVGs, z-score, mean over a spot and its 4 neighbours, 15 principal components."""
 
     name = "smoothed-pca"
     title = "expression only: 2,000 HVGs, z-score, mean over 4 neighbours, PCA 15, k-means"
-    clustering: str | None = "kmeans"
-    needs_image = False
-    seeded = True
-    follows_setting = False
+    clusterings = ("kmeans",)
 
     def genes_needed(self, setting: Setting) -> int:
         """2,000, whatever the setting."""

@@ -13,9 +13,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from senca_ray import keys
-from senca_ray.analysis.tables import HOLM_FAMILIES, PROTOCOL
+from senca_ray.analysis.tables import HOLM_FAMILIES
 from senca_ray.files import write_text
 from senca_ray.methods import MODEL
+from senca_ray.methods.run import Protocol
 from senca_ray.report.figures import render, sweep_figures
 from senca_ray.report.maps import SectionMaps, overlay, section_maps
 from senca_ray.report.search import objective_name, search_content
@@ -97,7 +98,7 @@ def _content(view: StudyView) -> dict[str, Any]:
         "n_patients": view.results[keys.PATIENT].nunique(),
         "controls": [(name, explain(name)) for name in description["controls"]],
         "model": explain(MODEL),
-        "protocol": PROTOCOL,
+        "protocol": Protocol.read(view.description).words(),
         "holm": HOLM_FAMILIES,
         "blocks": [
             block(view, str(title), rows, figures.get(str(title)))

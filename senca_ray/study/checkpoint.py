@@ -15,7 +15,7 @@ from senca_ray.files import write_whole
 
 _log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when rows or training states become such that what an older version kept is of no use."""
 
 
@@ -43,9 +43,9 @@ class TrialCheckpoint:
         self._saved = time.monotonic()
         return list(self._rows)
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Take in the row of a finished seed; the training under way, if any, was that seed's."""
-        self._rows.append(row)
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Take in all rows of a finished seed; the training under way, if any, was that seed's."""
+        self._rows += rows
         self._training = None
         if self.due():
             self._write()

@@ -44,10 +44,17 @@ class Trial:
     """Address of the sample's shard."""
     seeds: tuple[int, ...]
     protocol: Protocol
+    also: tuple[Protocol, ...] = ()
+    """Other readings of the same fits; each gives rows of its own. No two may have the same key columns."""
 
-    def key(self, seed: int) -> dict[str, Any]:
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """All readings of a fit."""
+        return (self.protocol, *self.also)
+
+    def key(self, seed: int, protocol: Protocol) -> dict[str, Any]:
         """The columns that identify the result row of one seed, or of the consensus (keys.ALL_SEEDS)."""
-        own = self.protocol.clustering_of(method(self.method))
+        own = protocol.clustering_of(method(self.method))
         return {
             keys.STUDY: self.study,
             keys.METHOD: self.method,
@@ -55,17 +62,17 @@ class Trial:
             keys.SAMPLE: self.sample,
             keys.SEED: seed,
             keys.CLUSTERING: keys.CONSENSUS if seed == keys.ALL_SEEDS else own,
-            keys.K_POLICY: self.protocol.k_policy,
+            keys.K_POLICY: protocol.k_policy,
+            keys.PROTOCOL: protocol.handling,
         }
 
     def keys(self) -> list[dict[str, Any]]:
-        """The key columns of every row that the trial ends with: its seeds, then their consensus."""
-        return [self.key(seed) for seed in self.row_seeds]
+        """The key columns of every row that the trial ends with: those of its seeds, then their consensus.
 
-    @property
-    def row_seeds(self) -> tuple[int, ...]:
-        """The column `seed` of every row that the trial ends with; one seed alone has no consensus."""
-        return (*self.seeds, keys.ALL_SEEDS) if len(self.seeds) > 1 else self.seeds
+        One seed alone has no consensus, nor has any reading but the first.
+        """
+        found = [self.key(seed, protocol) for seed in self.seeds for protocol in self.protocols]
+        return [*found, self.key(keys.ALL_SEEDS, self.protocol)] if len(self.seeds) > 1 else found
 
 
 class OutOfMemory(SencaError):
@@ -87,28 +94,34 @@ def run_trial(
         sample = _read(trial.shard, used.genes_needed(trial.setting))
     except (SencaError, OSError, ValueError) as error:
         return failed_rows(trial, _reason(error))
-    done: dict[int, dict[str, Any]] = {}
+    done: dict[int, list[dict[str, Any]]] = {}
     if checkpoint is not None:
-        done = {row[keys.SEED]: row for row in checkpoint.begin(_identity(trial, sample, device))}
+        for row in checkpoint.begin(_identity(trial, sample, device)):
+            done.setdefault(row[keys.SEED], []).append(row)
     todo = [seed for seed in trial.seeds if seed not in done]
-    outcomes = run_seeds(used, sample, trial.setting, todo, trial.protocol, device, checkpoint)
-    for seed, outcome in zip(todo, outcomes, strict=True):
-        done[seed] = _seed_row(trial, seed, sample, device, outcome)
+    outcomes = run_seeds(used, sample, trial.setting, todo, trial.protocols, device, checkpoint)
+    for seed, results in zip(todo, outcomes, strict=True):
+        done[seed] = [
+            _seed_row(trial, seed, protocol, sample, device, result)
+            for protocol, result in zip(trial.protocols, results, strict=True)
+        ]
         if checkpoint is not None:
             checkpoint.add(done[seed])
-    rows = [done[seed] for seed in trial.seeds]
-    return rows if len(rows) == 1 else [*rows, _consensus_row(trial, sample, rows)]
+    rows = [row for seed in trial.seeds for row in done[seed]]
+    if len(trial.seeds) == 1:
+        return rows
+    return [*rows, _consensus_row(trial, sample, [done[seed][0] for seed in trial.seeds])]
 
 
 def failed_rows(trial: Trial, reason: str) -> list[dict[str, Any]]:
     """The rows of a trial that failed as a whole, one for each of its keys."""
-    return [_failed(_row(trial, seed, None, "cpu"), reason) for seed in trial.row_seeds]
+    return [_failed(_row(trial, key, None, "cpu"), reason) for key in trial.keys()]  # noqa: SIM118  a method
 
 
 def _seed_row(
-    trial: Trial, seed: int, sample: Sample, device: str, outcome: Outcome | Exception
+    trial: Trial, seed: int, protocol: Protocol, sample: Sample, device: str, outcome: Outcome | Exception
 ) -> dict[str, Any]:
-    row = _row(trial, seed, sample, device)
+    row = _row(trial, trial.key(seed, protocol), sample, device)
     if isinstance(outcome, Exception):
         if device != "cpu" and _is_out_of_memory(outcome):
             raise OutOfMemory(
@@ -133,22 +146,27 @@ def _seed_row(
 
 def _consensus_row(trial: Trial, sample: Sample, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What the seeds agree on; it is computed on the CPU wherever they were fitted."""
-    row = _row(trial, keys.ALL_SEEDS, sample, "cpu")
+    row = _row(trial, trial.key(keys.ALL_SEEDS, trial.protocol), sample, "cpu")
     failed = [str(r[keys.SEED]) for r in rows if r[keys.STATUS] == keys.FAILED]
     if failed:
         return _failed(row, f"no consensus, because of failed seeds: {', '.join(failed)} of {len(rows)}")
     started = time.perf_counter()
+    protocol = trial.protocol
     try:
-        partitions = [np.array(r[keys.REGIONS], dtype=np.int16) for r in rows]
+        whole = [np.array(r[keys.REGIONS], dtype=np.int16) for r in rows]
+        clustered = whole[0] != keys.NO_REGION
+        part, partitions = sample.subset(clustered), [p[clustered] for p in whole]
         # Under the policy `auto` seeds may differ in k.
         k = int(np.median([r[keys.K] for r in rows]))
         with threadpool_limits(1):
-            regions = consensus(partitions, k)
-            scores = score(sample, None, regions, trial.protocol.pair)
+            found = consensus(partitions, k)
+            scores = score(part, None, found, protocol.pair, protocol.undetermined == keys.SCORED)
             alike = stability(partitions)
     except Exception as error:  # noqa: BLE001  as of a seed: the reason is this row's result
         _log.exception("%s on %s, consensus", trial.method, trial.sample)
         return _failed(row, _reason(error))
+    regions = np.full(len(clustered), keys.NO_REGION, dtype=np.int16)
+    regions[clustered] = found
     return row | {
         keys.STATUS: keys.OK,
         keys.K: k,
@@ -196,12 +214,13 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _row(trial: Trial, seed: int, sample: Sample | None, device: str) -> dict[str, Any]:
-    pair = trial.protocol.pair
-    row = trial.key(seed) | {
+def _row(trial: Trial, key: dict[str, Any], sample: Sample | None, device: str) -> dict[str, Any]:
+    pair, used = trial.protocol.pair, method(trial.method)
+    own = json.dumps(dict(used.settings), sort_keys=True)
+    row = key | {
         keys.PAIR: json.dumps(pair) if pair else None,
         keys.DEVICE: device,
-        keys.CONFIG: trial.setting.to_json(),
+        keys.CONFIG: trial.setting.to_json() if used.follows_setting else own,
         keys.VERSIONS: json.dumps(versions()),
     }
     if sample is not None:
@@ -217,8 +236,8 @@ def _row(trial: Trial, seed: int, sample: Sample | None, device: str) -> dict[st
 
 def _identity(trial: Trial, sample: Sample, device: str) -> str:
     """All that the rows of a seed follow from; a checkpoint of anything else is of no use."""
-    row = _row(trial, keys.ALL_SEEDS, sample, device)
-    return json.dumps(row | {keys.CLUSTERING: trial.protocol.clustering}, sort_keys=True)
+    row = _row(trial, trial.key(keys.ALL_SEEDS, trial.protocol), sample, device)
+    return json.dumps(row | {"protocols": [asdict(p) for p in trial.protocols]}, sort_keys=True)
 
 
 @functools.cache
@@ -248,13 +267,12 @@ def to_config(trial: Trial) -> dict[str, Any]:
 
 def from_config(config: dict[str, Any]) -> Trial:
     """The inverse of `to_config`."""
-    protocol = config["protocol"]
-    pair = protocol["pair"]
     return Trial(
         **config
         | {
             "setting": Setting(**config["setting"]),
             "seeds": tuple(config["seeds"]),
-            "protocol": Protocol(**protocol | {"pair": tuple(pair) if pair else None}),
+            "protocol": Protocol.read(config["protocol"]),
+            "also": tuple(map(Protocol.read, config["also"])),
         }
     )

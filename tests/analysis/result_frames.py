@@ -27,6 +27,7 @@ def row(sample: str, setting: str, seed: int, ari: float | None, **changes: Any)
         keys.SEED: seed,
         keys.CLUSTERING: "ward",
         keys.K_POLICY: "labels",
+        keys.PROTOCOL: keys.UNSCORED,
         keys.STATUS: keys.OK if ok else keys.FAILED,
         keys.REASON: None if ok else "out of memory",
         keys.PATIENT: sample[0],

@@ -30,6 +30,7 @@ def rows(seeds: range, status: str = keys.OK) -> list[dict[str, Any]]:
         keys.SAMPLE: "A1",
         keys.CLUSTERING: "ward",
         keys.K_POLICY: "labels",
+        keys.PROTOCOL: keys.UNSCORED,
         keys.STATUS: status,
         keys.REASON: None if status == keys.OK else "no",
         keys.PATIENT: "A",

@@ -34,6 +34,7 @@ def result_row(**changes: Any) -> dict[str, Any]:
         keys.SEED: 0,
         keys.CLUSTERING: "ward",
         keys.K_POLICY: "labels",
+        keys.PROTOCOL: keys.UNSCORED,
         keys.STATUS: keys.OK,
         keys.REASON: None,
         keys.PATIENT: "A",

@@ -18,7 +18,6 @@ from senca_ray import keys
 from senca_ray.analysis.blocks import block_title
 from senca_ray.analysis.tables import (
     HOLM_FAMILIES,
-    PROTOCOL,
     SUMMARY_COLUMNS,
     format_summary,
     sample_table,
@@ -26,6 +25,7 @@ from senca_ray.analysis.tables import (
     write_summary,
 )
 from senca_ray.errors import SencaError
+from senca_ray.methods.run import Protocol
 
 DEFAULT = "neighbors=4"
 PATIENTS = ("A", "B", "C", "D", "E", "F")
@@ -181,7 +181,7 @@ def test_a_trial_that_could_not_read_its_section_counts_in_its_block() -> None:
     # Nothing is known of Z1, so it stands apart, at the end.
     assert summary["block"].iloc[-1] == "sections that could not be read"
     assert summary["n_failed"].iloc[-1] == 1
-    assert len(format_summary(summary, [0], "labels")) == 2
+    assert len(format_summary(summary, [0], Protocol())) == 2
     assert sample_table(results)["n_failed"].sum() == 2
 
 
@@ -269,7 +269,7 @@ def test_summary_csv_reads_back(tmp_path: Path) -> None:
 
 def printed(summary: pd.DataFrame, seeds: list[int], k_policy: str) -> list[str]:
     console = Console(file=io.StringIO(), width=80)
-    for table in format_summary(summary, seeds, k_policy):
+    for table in format_summary(summary, seeds, Protocol(k_policy)):
         console.print(table)
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
@@ -295,7 +295,7 @@ def test_the_printed_table_is_readable_at_80_columns() -> None:
     flowing = " ".join(text.split())
     assert "annotated, without image: 6 sections of 6 patients" in flowing
     assert "15 seeds (0 to 14) k policy labels (oracle" in flowing
-    assert PROTOCOL in flowing
+    assert Protocol().words() in flowing
     assert HOLM_FAMILIES in flowing
 
 

@@ -55,7 +55,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outcomes(method: Any, seeds: tuple[int, ...], device: str = "cpu", **more: Any) -> list[Any]:
-    return list(run_seeds(method, toy_sample(), SMALL, seeds, Protocol(), device, **more))
+    found = run_seeds(method, toy_sample(), SMALL, seeds, (Protocol(),), device, **more)
+    return [result for (result,) in found]
 
 
 def test_on_a_cpu_seeds_run_one_after_the_other() -> None:
@@ -101,7 +102,7 @@ def test_what_a_seed_raised_stands_in_its_place(device: str, kind: type[Exceptio
 @pytest.mark.usefixtures("gpu")
 def test_what_a_batch_raised_stands_in_the_place_of_all() -> None:
     too_many = dataclasses.replace(SMALL, hvgs=61)
-    found = list(run_seeds(Senca(), toy_sample(), too_many, (0, 1), Protocol(), "cuda"))
+    found = list(run_seeds(Senca(), toy_sample(), too_many, (0, 1), (Protocol(),), "cuda"))
     assert len(found) == 2 and all("61 HVGs asked for" in str(error) for error in found)
 
 

@@ -298,7 +298,7 @@ def _rows(
     for name in CONTROLS:
         if section.image or not METHODS[name].needs_image:
             setting = default if METHODS[name].follows_setting else "fixed"
-            variants.append((name, setting, METHODS[name].clustering or "ward", 0.4))
+            variants.append((name, setting, (METHODS[name].clusterings or ("ward",))[0], 0.4))
     rows: list[dict[str, Any]] = []
     for method, setting, clustering, kept in variants:
         about = {
@@ -307,6 +307,7 @@ def _rows(
             keys.SETTING: setting,
             keys.SAMPLE: section.sample,
             keys.K_POLICY: "labels",
+            keys.PROTOCOL: keys.UNSCORED,
             keys.PATIENT: section.patient,
             keys.MODALITY: keys.RNA_IMAGE if section.image else keys.RNA,
             keys.LABEL_SOURCE: section.label_source,

@@ -14,7 +14,7 @@ def kept(path: Path) -> TrialCheckpoint:
     """A checkpoint of trial 'a' with one row and a training under way."""
     checkpoint = TrialCheckpoint(path, interval=0)
     assert checkpoint.begin("a") == []
-    checkpoint.add(ROW)
+    checkpoint.add([ROW])
     optimizer = torch.optim.Adam([torch.ones(2, requires_grad=True)])
     state = {"seeds": [4], "parameters": [torch.arange(3.0)], "optimizer": optimizer.state_dict()}
     checkpoint.save(state | {"masks": [torch.Generator().get_state()], "losses": [[0.5]]})
@@ -36,7 +36,7 @@ def test_rows_and_training_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_the_row_of_a_seed_takes_the_place_of_its_training(tmp_path: Path) -> None:
     path = tmp_path / "trial.pt"
-    kept(path).add(ROW | {keys.SEED: 4})
+    kept(path).add([ROW | {keys.SEED: 4}])
     again = TrialCheckpoint(path)
     assert [row[keys.SEED] for row in again.begin("a")] == [3, 4]
     assert again.load() is None
@@ -49,7 +49,7 @@ def test_nothing_is_written_before_its_time(tmp_path: Path, monkeypatch: pytest.
     now = 150.0  # a trial may wait before it begins
     checkpoint.begin("a")
     now = 179.9
-    checkpoint.add(ROW)
+    checkpoint.add([ROW])
     assert not checkpoint.due() and list(tmp_path.iterdir()) == []
     now = 180.0
     assert checkpoint.due()
@@ -97,7 +97,7 @@ def test_another_trials_file_is_ignored(tmp_path: Path, monkeypatch: pytest.Monk
     kept(path)
     other = TrialCheckpoint(path)
     assert other.begin("b") == [] and other.load() is None
-    monkeypatch.setattr("senca_ray.study.checkpoint._FORMAT", 2)
+    monkeypatch.setattr("senca_ray.study.checkpoint._FORMAT", 3)
     assert other.begin("a") == [] and other.load() is None
 
 
