@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from senca_ray import keys, recipe
+from senca_ray import keys, options
 from senca_ray.cli_bench import bench
 from senca_ray.cli_clean import clean
 from senca_ray.cli_study import study_app
@@ -54,7 +54,7 @@ def inspect(
     path: Annotated[
         Path, typer.Argument(help="A raw folder, a shard, or a folder of shards.", metavar="DIR")
     ],
-    format: recipe.Format = None,
+    format: options.Format = None,
 ) -> None:
     """Show what a raw folder or a shard holds, and its problems."""
     from rich.console import Console
@@ -76,14 +76,14 @@ def prepare(
     out: Annotated[
         Path | None, typer.Option(help="Where shards go. Left out: your cache folder.", metavar="DIR")
     ] = None,
-    format: recipe.Format = None,
-    sample: recipe.Samples = None,
-    encoder: recipe.Encoder = None,
-    encoder_weights: recipe.EncoderWeights = None,
-    patches: recipe.Patches = False,
-    config: recipe.Config = None,
-    set: recipe.Set = None,
-    address: recipe.Address = None,
+    format: options.Format = None,
+    sample: options.Samples = None,
+    encoder: options.Encoder = None,
+    encoder_weights: options.EncoderWeights = None,
+    patches: options.Patches = False,
+    config: options.Config = None,
+    set: options.Set = None,
+    address: options.Address = None,
 ) -> None:
     """Turn raw sections into shards, which every study reads.
 
@@ -94,7 +94,7 @@ def prepare(
 
     from senca_ray.cohort import Cohort, prepare_cohort
 
-    chosen = recipe.configs(config, set, encoder).prepare
+    chosen = options.configs(config, set, encoder).prepare
     cohort = Cohort(
         data=data,
         format=format,
@@ -119,13 +119,13 @@ def fit(
         ),
     ] = "senca",
     seed: Annotated[int, typer.Option(help="Seed of the fit.", metavar="N")] = 0,
-    k: recipe.KPolicy = "labels",
-    clustering: recipe.Clustering = "ward",
-    pair: recipe.Pair = None,
-    undetermined: recipe.Undetermined = keys.UNSCORED,
-    refined: recipe.Refined = False,
-    config: recipe.Config = None,
-    set: recipe.Set = None,
+    k: options.KPolicy = "labels",
+    clustering: options.Clustering = "ward",
+    pair: options.Pair = None,
+    undetermined: options.Undetermined = keys.UNSCORED,
+    refined: options.Refined = False,
+    config: options.Config = None,
+    set: options.Set = None,
 ) -> None:
     """Fit one section and write an h5ad that scanpy opens.
 
@@ -134,13 +134,13 @@ def fit(
     from senca_ray.h5ad import fit_to_h5ad
     from senca_ray.methods.run import Protocol
 
-    setting = recipe.configs(config, set).setting
+    setting = options.configs(config, set).setting
     protocol = Protocol(k, clustering, pair, undetermined, refined)
     typer.echo(fit_to_h5ad(shard, out, method, setting, seed, protocol))
 
 
 @app.command()
-def resume(study: StudyFolder, address: recipe.Address = None) -> None:
+def resume(study: StudyFolder, address: options.Address = None) -> None:
     """Finish a study that was stopped; no finished trial runs again."""
     from senca_ray.experiment import resume as finish
 
@@ -163,4 +163,4 @@ app.command()(bench)
 
 def main() -> None:
     """Entry point of `senca`."""
-    recipe.guarded(app)
+    options.guarded(app)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from senca_ray import keys, recipe, screen
+from senca_ray import keys, options, recipe, screen
 from senca_ray.errors import SencaError
 from senca_ray.screen import Screen
 
@@ -100,9 +100,9 @@ def run(
             metavar="DIR",
         ),
     ] = None,
-    data: recipe.Data = None,
-    format: recipe.Format = None,
-    address: recipe.Address = None,
+    data: options.Data = None,
+    format: options.Format = None,
+    address: options.Address = None,
 ) -> None:
     """Run the study that a YAML file describes.
 

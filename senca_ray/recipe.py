@@ -1,8 +1,7 @@
-"""What every command line of the project shares: its options, its exit codes, the kinds of experiment."""
+"""The kinds of experiment as command lines: thin recipes under experiments/ say which and with what."""
 
 import dataclasses
 import inspect
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from senca_ray import keys
-from senca_ray.config import Configs, PrepareConfig, Setting, from_mapping, read_yaml
-from senca_ray.errors import Interrupted, Problem, ProblemsError, SencaError
+from senca_ray import keys, options
+from senca_ray.config import Configs, Setting, from_mapping
+from senca_ray.errors import Problem, ProblemsError
 from senca_ray.study_file import (
     REAL_SEEDS,
     SIMULATED_SEEDS,
@@ -24,138 +23,6 @@ from senca_ray.study_file import (
     read_study_file,
 )
 
-BAD_INPUT, STOPPED = 2, 130
-"""Exit codes: something the user can fix; stopped before the end."""
-
-# --- Options ------------------------------------------------------------------------------------------
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder with your raw sections. Left out: the embedded simulated cohort.", metavar="DIR"
-    ),
-]
-Format = Annotated[
-    str | None,
-    typer.Option(help="Format of the raw folder, for example her2st. Left out: detected.", metavar="FORMAT"),
-]
-Samples = Annotated[
-    list[str] | None,
-    typer.Option("--sample", help="Only this sample; may be repeated.", metavar="SAMPLE"),
-]
-Shards = Annotated[
-    Path | None,
-    typer.Option(
-        help="Where prepared sections are kept and found again. Left out: your cache folder.", metavar="DIR"
-    ),
-]
-Encoder = Annotated[
-    str | None,
-    typer.Option(
-        help="Image encoder: efficientnet-lite0 (the default; its ImageNet weights are installed with the "
-        "package), resnet18, resnet34, resnet50 (downloaded, or from --encoder-weights), or random.",
-        metavar="NAME",
-    ),
-]
-EncoderWeights = Annotated[
-    Path | None, typer.Option(help="State dict of a torchvision ResNet.", metavar="FILE")
-]
-Patches = Annotated[bool, typer.Option("--patches", help="Keep the image patches in the shards (large).")]
-KPolicy = Annotated[
-    str,
-    typer.Option(
-        "--k",
-        help="Number of regions: 'labels' (as many as the pathologist's labels: an oracle, and the field's "
-        "habit), 'fixed:N', or 'auto' (chosen without labels).",
-        metavar="POLICY",
-    ),
-]
-Clustering = Annotated[
-    str, typer.Option(help="ward, average, complete, kmeans, gmm-tied or leiden.", metavar="NAME")
-]
-Pair = Annotated[
-    tuple[str, str] | None,
-    typer.Option(
-        help="Two labels whose separation is scored, for example 'invasive cancer' 'cancer in situ'.",
-        metavar="LABEL LABEL",
-    ),
-]
-Undetermined = Annotated[
-    str,
-    typer.Option(
-        help="Spots labelled undetermined: unscored (clustered, left out of the score), dropped (left out of "
-        "both) or scored (a label like any other).",
-        metavar="HOW",
-    ),
-]
-Refined = Annotated[
-    bool,
-    typer.Option(
-        "--refined", help="Give a spot the region that most of its 4 neighbours have (SpaGCN's refinement)."
-    ),
-]
-Config = Annotated[
-    Path | None, typer.Option(help="Settings from a YAML file, for example one of configs/.", metavar="FILE")
-]
-_SETTING, _PREPARE = ({f.name for f in dataclasses.fields(kind)} for kind in (Setting, PrepareConfig))
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="Change one setting, for example --set epochs=40; may be repeated. "
-        f"Of the fit: {', '.join(sorted(_SETTING))}. Of prepare: {', '.join(sorted(_PREPARE))}.",
-        metavar="NAME=VALUE",
-    ),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        help="Ray cluster to run on. Left out: RAY_ADDRESS, else this machine.",
-        envvar="RAY_ADDRESS",
-        metavar="ADDRESS",
-    ),
-]
-
-
-def configs(file: Path | None, changes: list[str] | None, encoder: str | None = None) -> Configs:
-    """The paper's settings, changed by a YAML file, then by NAME=VALUE; raises SencaError.
-
-    Every wrong name and value is reported at once.
-    """
-    import yaml
-
-    values: dict[str, dict[str, Any]] = {"setting": {}, "prepare": {}} | (read_yaml(file) if file else {})
-    problems = []
-    for change in [*(changes or []), *([f"encoder={encoder}"] if encoder else [])]:
-        name, sign, text = change.partition("=")
-        section = "setting" if name in _SETTING else "prepare"
-        if not sign or name not in _SETTING | _PREPARE:
-            known = ", ".join(sorted(_SETTING | _PREPARE))
-            problems.append(
-                Problem("-", "--set", f"{change!r} found; expected NAME=VALUE with a name of {known}")
-            )
-        elif isinstance(values[section], dict):
-            try:
-                values[section][name] = yaml.safe_load(text)
-            except yaml.YAMLError:
-                problems.append(Problem("-", "--set", f"{change!r} found; the value cannot be read as YAML"))
-    if problems:
-        raise ProblemsError(problems, "the options")
-    return from_mapping(Configs, values)
-
-
-def guarded(command: Callable[..., Any]) -> None:
-    """Run a command line: what a user can fix is told in words and ends with exit code 2."""
-    try:
-        command()
-    except SencaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(STOPPED if isinstance(error, Interrupted) else BAD_INPUT)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(STOPPED)
-
-
-# --- Recipes ------------------------------------------------------------------------------------------
 _ENDING = """Every fit is repeated with every seed, beside the controls: the same network untrained, smoothed
 PCA, smoothed image features, coordinates alone. The study's folder ends with results.parquet (a row a fit,
 and one for what the seeds agree on), summary.csv (the comparison, with paired tests) and report.html. The
@@ -310,8 +177,8 @@ def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str,
     """A command line with the options of `shape`, which says what kind of study it is, and those of all."""
 
     def shared(
-        data: Data = None,
-        format: Format = None,
+        data: options.Data = None,
+        format: options.Format = None,
         out: Annotated[
             Path | None,
             typer.Option(
@@ -329,25 +196,25 @@ def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str,
                 metavar="N",
             ),
         ] = None,
-        k: KPolicy = "labels",
-        clustering: Clustering = "ward",
-        pair: Pair = None,
-        undetermined: Undetermined = keys.UNSCORED,
-        refined: Refined = False,
-        config: Config = None,
-        set: Set = None,
-        sample: Samples = None,
-        shards: Shards = None,
-        encoder: Encoder = None,
-        encoder_weights: EncoderWeights = None,
-        address: Address = None,
+        k: options.KPolicy = "labels",
+        clustering: options.Clustering = "ward",
+        pair: options.Pair = None,
+        undetermined: options.Undetermined = keys.UNSCORED,
+        refined: options.Refined = False,
+        config: options.Config = None,
+        set: options.Set = None,
+        sample: options.Samples = None,
+        shards: options.Shards = None,
+        encoder: options.Encoder = None,
+        encoder_weights: options.EncoderWeights = None,
+        address: options.Address = None,
         **own: Any,
     ) -> None:
         problems: list[Problem] = []
         chosen = Configs()
         kind: dict[str, Any] = {"ablation": AblationPart()}
         with _collected(problems):
-            chosen = configs(config, set, encoder)
+            chosen = options.configs(config, set, encoder)
         with _collected(problems):
             kind = shape(**own)
         with _collected(problems):
@@ -384,7 +251,7 @@ def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str,
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     script = f"{name.replace('-', '_')}.py"
     app.command(help=f"{explain}\n\n{_ENDING.format(script=script)}")(shared)
-    return lambda: guarded(lambda: app(standalone_mode=True))
+    return lambda: options.guarded(lambda: app(standalone_mode=True))
 
 
 @contextmanager

@@ -270,7 +270,7 @@ def test_every_command_of_the_readme_runs(world: World, study: tuple[Path, str],
 
 def test_the_configs_are_valid_and_say_what_the_paper_says() -> None:
     from senca_ray.config import Setting
-    from senca_ray.recipe import configs
+    from senca_ray.options import configs
 
     read = {path.stem: configs(path, None) for path in sorted((ROOT / "configs").glob("*.yaml"))}
     assert read["her2st"].setting == Setting()

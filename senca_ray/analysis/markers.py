@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,7 +98,7 @@ def region_markers(
 
 
 def _test(scaled: np.ndarray, inside: np.ndarray, target_sum: float) -> dict[str, np.ndarray]:
-    """Numbers (R, g) of a chunk of genes: `scaled` (N, g) counts, `inside` (R, N) one for a region's spots."""
+    """Numbers (R, g) of a chunk of genes from `scaled` counts (N, g); `inside` (R, N) is 1 for own spots."""
     outside = 1 - inside
     n, n_in, n_out = scaled.shape[0], inside.sum(axis=1)[:, None], outside.sum(axis=1)[:, None]
     # log1p changes no order, so the ranks are those of the logarithms.
@@ -180,8 +181,8 @@ def format_markers(
     untested = markers.loc[markers["p"].isna(), "region"].unique()
     notes = [_COLUMNS_EXPLAINED, DOUBLE_DIPPING]
     if len(untested):
-        names = ", ".join(map(str, untested))
-        notes.append(f"Not tested, fewer than {LEAST_SPOTS} spots inside or outside: region {names}.")
+        names = ", ".join(f"region {region}" for region in untested)
+        notes.append(f"Not tested, fewer than {LEAST_SPOTS} spots inside or outside: {names}.")
     if missing:
         notes.append(f"Not among the section's genes: {', '.join(missing)}.")
     heads = ["\neffect", "p ad-\njusted", "\nin", "\nout", "fold\nchange"]
@@ -199,7 +200,7 @@ def format_markers(
     return table
 
 
-def _cells(row: dict[str, float]) -> list[str]:
+def _cells(row: Mapping[Any, Any]) -> list[str]:
     shares = ["" if np.isnan(row[name]) else f"{row[name]:.0%}" for name in ("fraction_in", "fraction_out")]
     fold = row["log2_fold_change"]
     return [

@@ -1,4 +1,4 @@
-"""Paired tests between two settings or methods, with the patient as the unit."""
+"""Tests between two settings or methods, paired over patients (or sections), and their corrections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from scipy import stats
 from senca_ray import keys
 
 SIGNIFICANCE = 0.05
-_DECIMALS = 12
+FEW = 5
+"""With fewer units than this no test is trusted, whatever its p."""
+
+SECTION = "section"
+UNITS = (keys.PATIENT, SECTION)
+"""What counts as one observation of a test: the patient, unless sections are asked for."""
+
+DECIMALS = 12
 """Differences of scores are rounded to this, so that float noise makes neither a win nor breaks a tie."""
 
 
@@ -56,7 +63,29 @@ def average_within_patients(frame: pd.DataFrame, value: str = keys.ARI, by: Sequ
 def paired_comparison(values: pd.Series, reference: pd.Series) -> PairedTest:
     """Compare scores (of order one, indexed by patient) with a reference over the patients in both."""
     paired = pd.concat([values, reference], axis=1, join="inner", keys=["value", "reference"]).dropna()
-    return _paired_test((paired["value"] - paired["reference"]).to_numpy(float))
+    return paired_test((paired["value"] - paired["reference"]).to_numpy(float))
+
+
+def paired_differences(values: pd.Series, reference: pd.Series, unit: str = keys.PATIENT) -> np.ndarray:
+    """Differences value minus reference over the sections scored on both sides, one a unit, in sorted order.
+
+    Both are indexed by patient and sample and hold a score a section, its seeds averaged before; `unit` is
+    one of UNITS: "section" keeps sections, "patient" averages them within the patient. Returns (n,).
+    Raises ValueError for another unit, or where a section has more than one score.
+    """
+    if unit not in UNITS:
+        raise ValueError(f"unit {unit!r} found; expected one of {', '.join(UNITS)}")
+    for side in (values, reference):
+        repeated = side.index[side.index.duplicated()]
+        if len(repeated):
+            raise ValueError(
+                f"more than one score of section {repeated[0][-1]} found; expected one a section: average "
+                "seeds first (average_within_sections)"
+            )
+    differences = (values - reference).dropna().sort_index()
+    if unit == keys.PATIENT:
+        differences = differences.groupby(level=keys.PATIENT).mean()
+    return differences.to_numpy(float)
 
 
 def compare_sections(
@@ -73,17 +102,18 @@ def compare_sections(
     one_sided = values.notna().to_numpy(bool) ^ reference.notna().to_numpy(bool)
     samples = values.index.get_level_values(keys.SAMPLE)
     return [
-        (_paired_test(column[~np.isnan(column)]), tuple(sorted(samples[apart])))
+        (paired_test(column[~np.isnan(column)]), tuple(sorted(samples[apart])))
         for column, apart in zip(by_patient.T, one_sided.T, strict=True)
     ]
 
 
-def _paired_test(differences: np.ndarray) -> PairedTest:
-    differences = np.round(differences, _DECIMALS)
+def paired_test(differences: np.ndarray, unit: str = keys.PATIENT) -> PairedTest:
+    """The paired tests of differences (n,) without NaN, one a unit; `unit` is the word for it in remarks."""
+    differences = np.round(differences, DECIMALS)
     n, wins = len(differences), int((differences > 0).sum())
     mean = float(differences.mean()) if n else math.nan
     if n < 2:
-        return PairedTest(n, mean, math.nan, math.nan, wins, remark(n))
+        return PairedTest(n, mean, math.nan, math.nan, wins, remark(n, unit=unit))
     if not differences.any():
         return PairedTest(n, mean, 1.0, 1.0, wins, "all differences are zero")
     wilcoxon_p = float(stats.wilcoxon(differences).pvalue)
@@ -93,12 +123,71 @@ def _paired_test(differences: np.ndarray) -> PairedTest:
     return PairedTest(n, mean, float(stats.ttest_1samp(differences, 0).pvalue), wilcoxon_p, wins)
 
 
+@dataclass(frozen=True)
+class OneSampleTest:
+    """Measured scores against a mean that a paper prints without scores a section; NaN where not defined.
+
+    Weaker than a paired test: nothing is known of the published side but its mean, so all the spread between
+    units counts against the comparison and a difference of protocols counts for or against it.
+    """
+
+    n: int
+    """Units measured."""
+    mean: float
+    """Mean of the measured scores."""
+    published_mean: float
+    mean_difference: float
+    """Measured minus published."""
+    t_p: float
+    """p of the one-sample t-test against the published mean, two-sided."""
+    wilcoxon_p: float
+    """p of the Wilcoxon signed-rank test of the scores' middle against the published mean, two-sided."""
+    remark: str
+    """What this test cannot say; never empty."""
+    test: str = "one-sample"
+
+
+def one_sample(values: np.ndarray, published_mean: float, unit: str = keys.PATIENT) -> OneSampleTest:
+    """Test scores (n,), one a unit, against a published mean; NaN scores are left out."""
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    n = len(values)
+    found = paired_test(values - published_mean)
+    cannot = f"with {_count(n, unit)} no test can be run" if n < 2 else remark(n, unit=unit)
+    texts = (
+        "one-sample test: of the published number only the mean is known, not its spread over sections and "
+        "seeds, and its protocol may differ",
+        found.remark if n >= 2 else "",
+        cannot,
+    )
+    return OneSampleTest(
+        n=n,
+        mean=float(values.mean()) if n else math.nan,
+        published_mean=published_mean,
+        mean_difference=found.mean_difference,
+        t_p=found.t_p,
+        wilcoxon_p=found.wilcoxon_p,
+        remark="; ".join(filter(None, texts)),
+    )
+
+
 def holm(pvalues: Sequence[float]) -> np.ndarray:
     """Holm's step-down correction of one family of p-values; tests that were not run stay NaN, uncounted."""
     corrected = np.asarray(pvalues, dtype=float).copy()
     ascending = np.argsort(corrected, kind="stable")[: np.count_nonzero(~np.isnan(corrected))]
     steps = corrected[ascending] * np.arange(len(ascending), 0, -1)
     corrected[ascending] = np.minimum(np.maximum.accumulate(steps), 1)
+    return corrected
+
+
+def benjamini_hochberg(pvalues: Sequence[float]) -> np.ndarray:
+    """Benjamini-Hochberg's correction of one family of p-values; tests not run stay NaN, uncounted.
+
+    It bounds the expected share of false findings among all findings, Holm's the chance of a single one.
+    """
+    corrected = np.asarray(pvalues, dtype=float).copy()
+    run = ~np.isnan(corrected)
+    corrected[run] = stats.false_discovery_control(corrected[run])
     return corrected
 
 
@@ -117,19 +206,19 @@ def correct_family(family: Sequence[dict[str, Any]]) -> None:
             row["remark"] = "; ".join(dict.fromkeys(filter(None, texts)))
 
 
-def remark(n_patients: int, n_tests: int = 1) -> str:
-    """What `n_patients` cannot show, in words; empty where a Wilcoxon test can reach 0.05.
+def remark(n_units: int, n_tests: int = 1, unit: str = keys.PATIENT, test: str = "Wilcoxon") -> str:
+    """What `n_units` cannot show, in words; empty where a test by signs (`test` names it) can reach 0.05.
 
-    The smallest two-sided Wilcoxon p is 2 / 2**n: all differences of one sign. Holm's correction multiplies
-    the smallest of `n_tests` p-values by their number.
+    The smallest two-sided p of a Wilcoxon or sign-flip test is 2 / 2**n: all differences of one sign. Holm's
+    correction multiplies the smallest of `n_tests` p-values by their number.
     """
-    patients = f"{n_patients} patient{'s' if n_patients != 1 else ''}"
-    if n_patients < 2:
-        return f"with {patients} no paired test can be run"
-    smallest = 2 / 2**n_patients
-    if n_patients < 5:
+    units = _count(n_units, unit)
+    if n_units < 2:
+        return f"with {units} no paired test can be run"
+    smallest = 2 / 2**n_units
+    if n_units < FEW:
         return (
-            f"with {patients} the smallest two-sided Wilcoxon p is {smallest:.2g} and the t-test rests on an "
+            f"with {units} the smallest two-sided {test} p is {smallest:.2g} and the t-test rests on an "
             "assumption that cannot be checked: no difference can be called significant"
         )
     corrected = min(1.0, smallest * n_tests)
@@ -137,6 +226,10 @@ def remark(n_patients: int, n_tests: int = 1) -> str:
         return ""
     after = f" ({corrected:.2g} after Holm over {n_tests} tests)" if n_tests > 1 else ""
     return (
-        f"with {patients} the smallest two-sided Wilcoxon p is {smallest:.2g}{after}: "
+        f"with {units} the smallest two-sided {test} p is {smallest:.2g}{after}: "
         "no difference can be called significant by it"
     )
+
+
+def _count(n: int, unit: str) -> str:
+    return f"{n} {unit}{'s' if n != 1 else ''}"

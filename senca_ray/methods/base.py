@@ -63,6 +63,8 @@ class Method(ABC):
     """True when it cannot do without an image."""
     seeded: ClassVar[bool] = True
     """False when neither embedding nor clustering depends on the seed: one row is enough."""
+    fixed_embedding: ClassVar[bool] = False
+    """True when the seed matters to the clustering alone: a section is embedded once for all seeds."""
     slow: ClassVar[bool] = False
     """True when a fit takes minutes: a benchmark gives it fewer seeds."""
     follows_setting: ClassVar[bool] = False

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -114,6 +115,8 @@ class Outcome:
     most allocated there by this fit or batch."""
 
 
+_NOT_SETTLED: Mapping[Protocol, int] = MappingProxyType({})
+
 Result = Outcome | Exception
 """Of one reading of one seed: what came of it, or what it raised."""
 
@@ -148,11 +151,15 @@ def run_seeds(
 ) -> Iterator[list[Result]]:
     """Fit one section with every seed, in order; yields a result for each protocol of each seed.
 
-    A seed is embedded once and read by every protocol. On a GPU the seeds are trained as one batched model;
+    A seed is embedded once and read by every protocol; where the seed matters to the clustering alone, all
+    seeds share one embedding, and what it took counts for each. On a GPU the seeds are trained as one batched model;
     on a CPU one after the other, because batching gains nothing there.
     """
     if len(seeds) > 1 and device != "cpu" and isinstance(method, TrainedMethod):
         yield from _run_batch(method, sample, setting, seeds, protocols, device, checkpoint)
+        return
+    if method.fixed_embedding:
+        yield from _run_fixed(method, sample, setting, seeds, protocols)
         return
     for seed in seeds:
         yield _run(method, sample, setting, seed, protocols, device, checkpoint)
@@ -217,6 +224,29 @@ def _run(
         return _readings(method, sample, embedding, seconds, seed, protocols, device)
 
 
+def _run_fixed(
+    method: Method, sample: Sample, setting: Setting, seeds: Sequence[int], protocols: Sequence[Protocol]
+) -> Iterator[list[Result]]:
+    """Every seed of a method whose embedding is the same for all: k is chosen once, too."""
+    if reason := method.missing():
+        yield from ([SencaError(reason)] * len(protocols) for _ in seeds)
+        return
+    ks: dict[Protocol, int] = {}
+    embedding: Embedding | Exception | None = None
+    for seed in seeds:
+        with threadpool_limits(1):
+            if embedding is None:
+                _forget_peak("cpu")
+                started = time.perf_counter()
+                embedding = _caught(partial(method.embed, sample, setting, seed))
+                seconds = time.perf_counter() - started
+            results = _readings(method, sample, embedding, seconds, seed, protocols, "cpu", ks)
+        for protocol, result in zip(protocols, results, strict=True):
+            if isinstance(result, Outcome):
+                ks[protocol] = result.k
+        yield results
+
+
 def _run_regions(
     method: RegionMethod, sample: Sample, setting: Setting, seed: int, protocols: Sequence[Protocol]
 ) -> list[Result]:
@@ -232,7 +262,7 @@ def _run_regions(
             started = time.perf_counter()
             embedding = _caught(partial(method.segment, sample, setting, seed, k))
             fitted[k] = embedding, time.perf_counter() - started
-        results += _readings(method, sample, *fitted[k], seed, (protocol,), "cpu", k)
+        results += _readings(method, sample, *fitted[k], seed, (protocol,), "cpu", {protocol: k})
     return results
 
 
@@ -276,13 +306,15 @@ def _readings(
     seed: int,
     protocols: Sequence[Protocol],
     device: str,
-    k: int | None = None,
+    ks: Mapping[Protocol, int] = _NOT_SETTLED,
 ) -> list[Result]:
-    """What every protocol makes of an embedding that took `seconds`."""
+    """What every protocol makes of an embedding that took `seconds`; `ks` are those settled before."""
     if isinstance(embedding, Exception):
         return [embedding] * len(protocols)
     return [
-        _caught(partial(_outcome, method, sample, embedding, seconds, seed, protocol, device, k))
+        _caught(
+            partial(_outcome, method, sample, embedding, seconds, seed, protocol, device, ks.get(protocol))
+        )
         for protocol in protocols
     ]
 

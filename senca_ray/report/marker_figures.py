@@ -11,8 +11,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection, PathCollection
 from matplotlib.colors import BoundaryNorm, Colormap, LinearSegmentedColormap, ListedColormap, Normalize
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.textpath import text_to_path
 
 from senca_ray import keys
 from senca_ray.analysis.statistics import SIGNIFICANCE
@@ -29,8 +31,8 @@ _LEAST_MAXIMUM = 1.0
 """A scale of expression goes at least this far, so that a gene without a count is not all dark."""
 _LEAST_AREA, _LARGEST_AREA, _RING = 4.0, 190.0, 1.1
 """A dot without and with all spots expressing the gene, in square points, and its ring, in points."""
-_CELL, _CHARACTER, _LEGEND_WIDTH, _LEGEND_HEIGHT = 0.3, 0.085, 1.9, 2.3
-"""Inches: a dot's cell, a character of a name, and the legends beside."""
+_CELL, _GAP, _LEGEND_WIDTH, _LEGEND_HEIGHT = 0.3, 0.12, 1.9, 2.2
+"""Inches: a dot's cell, the space around texts, and the legends beside."""
 _MAP, _BAR, _TITLE, _COLUMNS, _DISC = 2.2, 0.5, 0.35, 3, 0.85
 """Inches of a map, of the scale beside and the title above it; maps in a row; a spot in spot distances."""
 
@@ -52,14 +54,16 @@ def marker_figure(markers: pd.DataFrame, genes: Sequence[str]) -> Figure:
     cells = markers[markers["gene"].isin(names)]
     spots = cells.groupby("region")["n_spots_in"].first()
     labels = [f"region {region} ({n} spots)" for region, n in spots.items()]
-    below, beside = (_CHARACTER * max(map(len, texts)) for texts in (names, labels))
-    width, height = beside + _CELL * len(names), max(below + _CELL * len(labels), _LEGEND_HEIGHT)
-    figure = Figure(figsize=(width + _LEGEND_WIDTH, height), layout="constrained")
+    across, down = _CELL * len(names), _CELL * len(labels)
+    left, below = _text_width(labels) + 2 * _GAP, _text_width(names) + 2 * _GAP
+    width, height = left + across + _LEGEND_WIDTH, max(below + down, _LEGEND_HEIGHT) + _GAP
+    figure = Figure(figsize=(width, height))
     with rc_context(STYLE):
-        plot, legend = figure.subfigures(1, 2, width_ratios=[width, _LEGEND_WIDTH])
-        axes = plot.add_subplot()
-        axes.set(xlim=(-0.6, len(names) - 0.4), ylim=(len(labels) - 0.4, -0.6))
-        axes.set_aspect("equal", anchor="NW")
+        axes = figure.add_axes(
+            (left / width, (height - _GAP - down) / height, across / width, down / height),
+            xlim=(-0.5, len(names) - 0.5),
+            ylim=(len(labels) - 0.5, -0.5),
+        )
         axes.set_xticks(range(len(names)), names, rotation=90, style="italic", parse_math=False)
         axes.set_yticks(range(len(labels)), labels)
         axes.tick_params(length=0)
@@ -75,42 +79,51 @@ def marker_figure(markers: pd.DataFrame, genes: Sequence[str]) -> Figure:
             edgecolors=np.where(cells["p_adjusted"] < SIGNIFICANCE, "none", SECTION).tolist(),
             linewidths=_RING,
         )
-        _explain_dots(legend, dots)
+        _explain_dots(figure, dots, left + across)
     return figure
+
+
+def _text_width(texts: Sequence[str]) -> float:
+    """Inches that the longest text takes at the size of axis labels."""
+    font = FontProperties(family=STYLE["font.family"], size=STYLE["font.size"])
+    return max(text_to_path.get_text_width_height_descent(text, font, False)[0] for text in texts) / 72
 
 
 def _area(fractions: np.ndarray) -> np.ndarray:
     return _LEAST_AREA + (_LARGEST_AREA - _LEAST_AREA) * fractions
 
 
-def _explain_dots(figure: SubFigure, dots: PathCollection) -> None:
-    """Draw a legend of the dots' sizes and rings, and a bar of their colours."""
-    sizes, colours = figure.subplots(2, height_ratios=[8, 1])
+def _explain_dots(figure: Figure, dots: PathCollection, left: float) -> None:
+    """Draw a legend of the dots' sizes and rings and a bar of their colours, from `left` inches on."""
     shares = np.array([0, 0.25, 0.5, 1, 0.5])
     looks = [(f"in {share:.0%} of spots", UNDETERMINED_COLOUR, "none") for share in shares[:4]]
     looks += [(f"adjusted p ≥ {SIGNIFICANCE},\nor not tested", "none", SECTION)]
-    sizes.legend(
-        handles=[
-            Line2D(
-                *([], []),
-                linestyle="none",
-                marker="o",
-                markersize=math.sqrt(area),
-                markerfacecolor=face,
-                markeredgecolor=ring,
-                markeredgewidth=_RING,
-                label=text,
-            )
-            for (text, face, ring), area in zip(looks, _area(shares).tolist(), strict=True)
-        ],
+    handles = [
+        Line2D(
+            *([], []),
+            linestyle="none",
+            marker="o",
+            markersize=math.sqrt(area),
+            markerfacecolor=face,
+            markeredgecolor=ring,
+            markeredgewidth=_RING,
+            label=text,
+        )
+        for (text, face, ring), area in zip(looks, _area(shares).tolist(), strict=True)
+    ]
+    width, height = figure.get_size_inches()
+    corner = (left + _GAP) / width, 1 - _GAP / height
+    figure.legend(
+        handles=handles,
         loc="upper left",
+        bbox_to_anchor=corner,
         frameon=False,
         borderpad=0,
         labelspacing=0.8,
         fontsize=8,
     )
-    sizes.set_axis_off()
-    bar = figure.colorbar(dots, cax=colours, orientation="horizontal", ticks=[-1, 0, 1])
+    place = (left + 0.35) / width, 0.55 / height, (_LEGEND_WIDTH - 0.7) / width, 0.13 / height
+    bar = figure.colorbar(dots, cax=figure.add_axes(place), orientation="horizontal", ticks=[-1, 0, 1])
     bar.set_ticklabels(["-1\nlower\ninside", "0\neffect\n", "1\nhigher\ninside"], fontsize=8)
     bar.outline.set_visible(False)
 

@@ -38,7 +38,8 @@ def markers(regions: int = 3, genes: tuple[str, ...] = GENES) -> pd.DataFrame:
 
 
 def dots_of(figure: Figure) -> PathCollection:
-    [dots] = [c for axes in figure.findobj(PathCollection) for c in [axes] if len(c.get_offsets()) > 1]
+    FigureCanvasAgg(figure).draw()
+    [dots] = figure.findobj(PathCollection)
     return dots
 
 
@@ -64,22 +65,17 @@ def test_every_region_and_gene_has_one_dot() -> None:
     dots = dots_of(figure)
     places = np.asarray(dots.get_offsets())
     assert len(places) == 3 * 3 == len(np.unique(places, axis=0))
-    assert [t.get_text() for t in figure.findobj() if isinstance(t, Text) and t.get_style() == "italic"]
     cells = frame.set_index(["region", "gene"])
-    figure.canvas.draw()
-    colours = dots.get_facecolors()
     for (x, y), area, effect in zip(places, dots.get_sizes(), dots.get_array().filled(np.nan), strict=True):
         cell = cells.loc[int(y) * 2, ("$G_x$", "KRT2", "COL1A1")[int(x)]]
         assert area == pytest.approx(4 + 186 * cell["fraction_in"])
         assert effect == pytest.approx(cell["effect"], nan_ok=True)
     assert dots.norm(0) == 0.5 and (dots.norm.vmin, dots.norm.vmax) == (-1, 1)
-    assert len(colours) == 9
 
 
 def test_a_ring_says_not_significant_and_white_not_tested() -> None:
     frame = markers()
-    dots = dots_of(figure := marker_figure(frame, GENES))
-    figure.canvas.draw()
+    dots = dots_of(marker_figure(frame, GENES))
     rings, faces = dots.get_edgecolors(), dots.get_facecolors()
     ringed = (rings == to_rgba(SECTION)).all(axis=1)
     np.testing.assert_array_equal(ringed, ~(frame["p_adjusted"] < 0.05))
@@ -90,8 +86,7 @@ def test_a_ring_says_not_significant_and_white_not_tested() -> None:
 
 def test_up_is_warm_and_down_is_cold() -> None:
     frame = markers(2, ("A", "B")).assign(effect=[0.6, -0.6, 0.0, 0.0])
-    dots = dots_of(figure := marker_figure(frame, ("A", "B")))
-    figure.canvas.draw()
+    dots = dots_of(marker_figure(frame, ("A", "B")))
     up, down, none = (dots.get_facecolors()[i] for i in range(3))
     assert up[0] > up[2] + 0.2 and down[2] > down[0] + 0.2 and np.ptp(none[:3]) < 0.02
 
@@ -105,7 +100,6 @@ def test_texts_of_dots_fit(regions: int, genes: int) -> None:
 
 def test_a_name_is_no_formula_and_genes_come_as_asked() -> None:
     figure = marker_figure(markers(), ("$G_x$", "COL1A1"))
-    figure.canvas.draw()
     labels = [
         label
         for axes in figure.findobj(lambda a: hasattr(a, "get_xticklabels"))

@@ -1,0 +1,141 @@
+"""What every command line of the project shares: its options and its exit codes."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from senca_ray.config import Configs, PrepareConfig, Setting, from_mapping, read_yaml
+from senca_ray.errors import Interrupted, Problem, ProblemsError, SencaError
+
+BAD_INPUT, STOPPED = 2, 130
+"""Exit codes: something the user can fix; stopped before the end."""
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with your raw sections. Left out: the embedded simulated cohort.", metavar="DIR"
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(help="Format of the raw folder, for example her2st. Left out: detected.", metavar="FORMAT"),
+]
+Samples = Annotated[
+    list[str] | None,
+    typer.Option("--sample", help="Only this sample; may be repeated.", metavar="SAMPLE"),
+]
+Shards = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where prepared sections are kept and found again. Left out: your cache folder.", metavar="DIR"
+    ),
+]
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        help="Image encoder: efficientnet-lite0 (the default; its ImageNet weights are installed with the "
+        "package), resnet18, resnet34, resnet50 (downloaded, or from --encoder-weights), or random.",
+        metavar="NAME",
+    ),
+]
+EncoderWeights = Annotated[
+    Path | None, typer.Option(help="State dict of a torchvision ResNet.", metavar="FILE")
+]
+Patches = Annotated[bool, typer.Option("--patches", help="Keep the image patches in the shards (large).")]
+KPolicy = Annotated[
+    str,
+    typer.Option(
+        "--k",
+        help="Number of regions: 'labels' (as many as the pathologist's labels: an oracle, and the field's "
+        "habit), 'fixed:N', or 'auto' (chosen without labels).",
+        metavar="POLICY",
+    ),
+]
+Clustering = Annotated[
+    str, typer.Option(help="ward, average, complete, kmeans, gmm-tied or leiden.", metavar="NAME")
+]
+Pair = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        help="Two labels whose separation is scored, for example 'invasive cancer' 'cancer in situ'.",
+        metavar="LABEL LABEL",
+    ),
+]
+Undetermined = Annotated[
+    str,
+    typer.Option(
+        help="Spots labelled undetermined: unscored (clustered, left out of the score), dropped (left out of "
+        "both) or scored (a label like any other).",
+        metavar="HOW",
+    ),
+]
+Refined = Annotated[
+    bool,
+    typer.Option(
+        "--refined", help="Give a spot the region that most of its 4 neighbours have (SpaGCN's refinement)."
+    ),
+]
+Config = Annotated[
+    Path | None, typer.Option(help="Settings from a YAML file, for example one of configs/.", metavar="FILE")
+]
+_SETTING, _PREPARE = ({f.name for f in dataclasses.fields(kind)} for kind in (Setting, PrepareConfig))
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change one setting, for example --set epochs=40; may be repeated. "
+        f"Of the fit: {', '.join(sorted(_SETTING))}. Of prepare: {', '.join(sorted(_PREPARE))}.",
+        metavar="NAME=VALUE",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Ray cluster to run on. Left out: RAY_ADDRESS, else this machine.",
+        envvar="RAY_ADDRESS",
+        metavar="ADDRESS",
+    ),
+]
+
+
+def configs(file: Path | None, changes: list[str] | None, encoder: str | None = None) -> Configs:
+    """The paper's settings, changed by a YAML file, then by NAME=VALUE; raises SencaError.
+
+    Every wrong name and value is reported at once.
+    """
+    import yaml
+
+    values: dict[str, dict[str, Any]] = {"setting": {}, "prepare": {}} | (read_yaml(file) if file else {})
+    problems = []
+    for change in [*(changes or []), *([f"encoder={encoder}"] if encoder else [])]:
+        name, sign, text = change.partition("=")
+        section = "setting" if name in _SETTING else "prepare"
+        if not sign or name not in _SETTING | _PREPARE:
+            known = ", ".join(sorted(_SETTING | _PREPARE))
+            problems.append(
+                Problem("-", "--set", f"{change!r} found; expected NAME=VALUE with a name of {known}")
+            )
+        elif isinstance(values[section], dict):
+            try:
+                values[section][name] = yaml.safe_load(text)
+            except yaml.YAMLError:
+                problems.append(Problem("-", "--set", f"{change!r} found; the value cannot be read as YAML"))
+    if problems:
+        raise ProblemsError(problems, "the options")
+    return from_mapping(Configs, values)
+
+
+def guarded(command: Callable[..., Any]) -> None:
+    """Run a command line: what a user can fix is told in words and ends with exit code 2."""
+    try:
+        command()
+    except SencaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(STOPPED if isinstance(error, Interrupted) else BAD_INPUT)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(STOPPED)
