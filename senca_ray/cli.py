@@ -132,7 +132,7 @@ def fit(
     It holds regions, embedding and scores.
     """
     from senca_ray.h5ad import fit_to_h5ad
-    from senca_ray.methods.run import Protocol
+    from senca_ray.methods.protocol import Protocol
 
     setting = options.configs(config, set).setting
     protocol = Protocol(k, clustering, pair, undetermined, refined)

@@ -28,7 +28,7 @@ from senca_ray.cohort import (
 from senca_ray.config import Setting
 from senca_ray.errors import Interrupted, SencaError
 from senca_ray.files import write_json
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 from senca_ray.publish import publish
 from senca_ray.study.grid import Grid, GridPlan
 from senca_ray.study.plan import Plan

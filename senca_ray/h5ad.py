@@ -10,7 +10,8 @@ from senca_ray.config import Setting
 from senca_ray.data.shards import read_sample
 from senca_ray.files import write_whole
 from senca_ray.methods import method
-from senca_ray.methods.run import Outcome, Protocol, run
+from senca_ray.methods.protocol import Protocol
+from senca_ray.methods.run import Outcome, run
 
 _ALL_GENES = 2**31 - 1
 

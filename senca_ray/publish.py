@@ -18,7 +18,7 @@ def publish(out: Path, console: Console) -> None:
     from senca_ray.analysis import tables
     from senca_ray.analysis.description import read_description
     from senca_ray.analysis.results import read_results
-    from senca_ray.methods.run import Protocol
+    from senca_ray.methods.protocol import Protocol
     from senca_ray.report.html import write_report
     from senca_ray.report.wandb_publisher import publish as publish_wandb
 

@@ -172,7 +172,7 @@ class StudyFile:
 
     def study(self) -> Grid | Search:
         """The study that it describes; raises ProblemsError with everything that is wrong in it."""
-        from senca_ray.methods.run import Protocol
+        from senca_ray.methods.protocol import Protocol
 
         count = self.seeds or (REAL_SEEDS if self.cohort.data else SIMULATED_SEEDS)
         problems: list[Problem] = []

@@ -21,7 +21,7 @@ from senca_ray.analysis.statistics import (
 from senca_ray.analysis.terminal import count, natural, number, p_value, plain_table, remark_lines, row_name
 from senca_ray.errors import SencaError
 from senca_ray.files import write_whole
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 
 HOLM_FAMILIES = "Holm's correction: a block's settings are one family, its controls another; consensus apart"
 

@@ -115,7 +115,8 @@ def fit_section(shard: str) -> dict[str, float]:
     from senca_ray.fit.regions import choose_k, cluster
     from senca_ray.fit.scores import score
     from senca_ray.methods import MODEL, method
-    from senca_ray.methods.run import Protocol, run
+    from senca_ray.methods.protocol import Protocol
+    from senca_ray.methods.run import run
 
     model, setting, protocol = method(MODEL), Setting(), Protocol()
     sample = read_sample(shard, model.genes_needed(setting))
@@ -173,7 +174,8 @@ def batch_of_seeds(shard: str) -> dict[str, Any] | None:
         return None
     from senca_ray.config import Setting
     from senca_ray.data.shards import read_sample
-    from senca_ray.methods.run import Protocol, run_seeds
+    from senca_ray.methods.protocol import Protocol
+    from senca_ray.methods.run import run_seeds
     from senca_ray.methods.senca import Senca
 
     model, setting, seeds = Senca(), Setting(), range(_SEEDS)

@@ -10,7 +10,7 @@ import numpy as np
 from senca_ray import keys
 from senca_ray.bench.sections import LABELS, SPOTS
 from senca_ray.config import Setting
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 from senca_ray.study.trial import Trial
 
 

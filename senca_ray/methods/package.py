@@ -10,13 +10,13 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,9 +29,22 @@ from senca_ray.methods.base import Embedding, Method, RegionMethod
 
 ALL_GENES = 2**31 - 1
 SCRIPTS = Path(__file__).with_name("scripts")
+SCANPY = (
+    "torch==2.13.0",
+    "numpy==1.26.4",
+    "scipy==1.13.1",
+    "pandas==2.2.3",
+    "scikit-learn==1.5.2",
+    "numba==0.60.0",
+    "umap-learn==0.5.7",
+    "anndata==0.10.9",
+    "scanpy==1.10.3",
+    "igraph==0.11.8",
+)
+"""Libraries of the age of these packages that work together; torch at our pin, for the same build."""
 _CHILD = SCRIPTS / "child.py"
-_MARKER = "whole.json"
-"""Written last: an environment without it is half-made."""
+_MARKER = "installed.txt"
+"""What pip installed; written last: an environment without it is half-made."""
 _TAIL = 8
 """Lines of pip's output that are told when it fails."""
 _THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR", "VECLIB_MAXIMUM")
@@ -44,14 +57,13 @@ class PackageMethod(Method):
     source = keys.PACKAGE
     requirements: ClassVar[tuple[str, ...]]
     """What pip installs, pinned exactly, torch first."""
-    imports: ClassVar[str]
-    """The module that has to be importable after installing."""
     script: ClassVar[Path]
     """Runs inside the environment; a file with `fit(section, settings, seed, k)`, see scripts/child.py."""
 
     def environment(self) -> Path:
         """Folder of the virtual environment: another one when the requirements change."""
-        digest = hashlib.sha256("\n".join((sys.version[:4], *self.requirements)).encode()).hexdigest()
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        digest = hashlib.sha256("\n".join((python, *self.requirements)).encode()).hexdigest()
         return files.cache() / "methods" / f"{self.name}-{digest[:12]}"
 
     def python(self) -> Path:
@@ -142,3 +154,102 @@ class PackageRegionMethod(RegionMethod, PackageMethod):
         The regions are as many as the package found, which some cannot always bring to `k`.
         """
         return self._fit(sample, seed, k)
+
+
+def install(method: PackageMethod, tell: Callable[[str], None]) -> None:
+    """Make the environment of `method` where it is missing; `tell` gets pip's lines as they come.
+
+    Raises SencaError with the end of what a step said when it fails. What is half-made is removed, then and
+    on Ctrl-C.
+    """
+    folder = method.environment()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SencaError(
+            f"{folder.parent}: cannot be made ({error.strerror}); let SENCA_CACHE name a folder to write to"
+        ) from None
+    with held(folder.parent):
+        if not method.missing():
+            return
+        try:
+            _make(method, folder, tell)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _make(method: PackageMethod, folder: Path, tell: Callable[[str], None]) -> None:
+    # What a killed installation has left.
+    shutil.rmtree(folder, ignore_errors=True)
+    tell("making a virtual environment")
+    _step(method, "venv", [sys.executable, "-I", "-m", "venv", folder], tell)
+    pip = [method.python(), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    wanted = folder / "requirements.txt"
+    wanted.write_text("\n".join(method.requirements) + "\n", encoding="utf-8")
+    _step(method, "pip", [*pip, "install", "--progress-bar", "off", "-r", wanted], tell)
+    tell("importing it for the first time")
+    with tempfile.TemporaryDirectory(prefix="senca-install-") as temporary:
+        check = [method.python(), "-sP", _CHILD, method.script]
+        _step(method, "importing it", check, lambda line: None, method._variables(temporary))
+    installed = _step(method, "pip", [*pip, "freeze"], lambda line: None)
+    files.write_text(folder / _MARKER, installed)
+
+
+def _step(
+    method: PackageMethod,
+    name: str,
+    command: Sequence[str | Path],
+    tell: Callable[[str], None],
+    variables: dict[str, str] | None = None,
+) -> str:
+    """Run one step and return what it printed; raises SencaError with the end of that when it fails."""
+    lines: list[str] = []
+    with subprocess.Popen(  # noqa: S603  venv, pip and our own script, no shell
+        list(map(str, command)),
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                lines.append(line)
+                tell(line.strip())
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        end = "".join(lines[-_TAIL:]).strip()
+        raise SencaError(
+            f"{method.name} was not installed: {name} ended with exit code {process.returncode}. Nothing was left "
+            f"behind; mend what it says and run `senca methods install {method.name}` again:\n{end}"
+        )
+    return "".join(lines)
+
+
+def _write(source: Path, sample: Sample, ask: dict[str, Any]) -> None:
+    counts = sample.counts
+    np.savez(
+        source,
+        allow_pickle=False,
+        data=counts.data,
+        indices=counts.indices,
+        indptr=counts.indptr,
+        shape=np.array(counts.shape),
+        genes=np.array(sample.genes, dtype=np.str_),
+        xy=sample.xy,
+        ask=np.array(json.dumps(ask)),
+    )
+
+
+def _ending(code: int, errors: str) -> str:
+    """How a process ended, in words, with its last line: a traceback ends with the error."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = "; it may have run out of memory" if -code == signal.SIGKILL else ""
+        return f"was ended by {name}{hint}"
+    said = [line.strip() for line in errors.splitlines() if line.strip()]
+    return f"failed in its own environment: {said[-1] if said else f'exit code {code}, without a word'}"

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,83 +15,18 @@ from threadpoolctl import threadpool_limits
 from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
-from senca_ray.errors import ConfigError, Problem, SencaError
+from senca_ray.errors import SencaError
 from senca_ray.fit.regions import CLUSTERINGS, choose_k, cluster, parse_k_policy, renumber
 from senca_ray.fit.scores import score
 from senca_ray.methods.base import Embedding, Method, RegionMethod, TrainedMethod
+from senca_ray.methods.memory import forget_peak, peak_memory_mb
+from senca_ray.methods.protocol import REFINE_NEIGHBORS, Protocol
 from senca_ray.methods.smoothed_pca import SmoothedPca
 
 if TYPE_CHECKING:
     from senca_ray.fit.train import Checkpoint
 
 T = TypeVar("T")
-
-
-UNDETERMINED = (keys.UNSCORED, keys.DROPPED, keys.SCORED)
-"""What may become of `undetermined` spots: see Protocol."""
-REFINE_NEIGHBORS = 4
-"""Neighbours that vote on a spot's region: those of a square grid."""
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How an embedding becomes regions and scores; the same for every method of a study.
-
-    Raises ConfigError naming every wrong field.
-    """
-
-    k_policy: str = "labels"
-    """'labels' (oracle: as many regions as labels), 'fixed:N' or 'auto' (chosen without labels)."""
-    clustering: str = "ward"
-    """Clustering of methods that bring none of their own; with `own` False, of every method."""
-    pair: tuple[str, str] | None = None
-    """Two labels whose separation is scored."""
-    undetermined: str = keys.UNSCORED
-    """'unscored': clustered, left out of the score; 'dropped': left out of both; 'scored': a label like any
-    other in the score. It never counts in k."""
-    refined: bool = False
-    """Give a spot the region that most of its neighbours have, where its own has fewer than half of them."""
-    own: bool = True
-    """Use the clustering that belongs to a method, where one does."""
-
-    def __post_init__(self) -> None:
-        problems = []
-        clusterings = CLUSTERINGS if self.own else (*CLUSTERINGS, keys.OWN)
-        try:
-            parse_k_policy(self.k_policy)
-        except SencaError as error:
-            problems.append(Problem("-", "k", str(error)))
-        for field, known in (("clustering", clusterings), ("undetermined", UNDETERMINED)):
-            if (found := getattr(self, field)) not in known:
-                message = f"{field} {found!r} found; expected one of {', '.join(known)}"
-                problems.append(Problem("-", field, message))
-        if problems:
-            raise ConfigError(problems, "the protocol")
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Protocol:
-        """The protocol whose fields are among `values`, as JSON holds them."""
-        known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
-        pair = known.pop("pair", None)
-        return cls(**known, pair=tuple(pair) if pair else None)
-
-    def clustering_of(self, method: Method) -> str:
-        """The clustering that `method` is run with."""
-        return method.clusterings[0] if self.own and method.clusterings else self.clustering
-
-    @property
-    def handling(self) -> str:
-        """What is done with spots besides clustering, as rows name it: 'unscored', 'dropped+refined'."""
-        return f"{self.undetermined}+refined" if self.refined else self.undetermined
-
-    def words(self) -> str:
-        """The protocol beside a table of scores, without the k policy."""
-        spots = {
-            keys.UNSCORED: "all spots clustered; undetermined left out of the score",
-            keys.DROPPED: "undetermined left out of clustering and score",
-            keys.SCORED: "all spots clustered; undetermined scored as a label of its own",
-        }
-        return spots[self.undetermined] + ("; regions refined by their neighbours" if self.refined else "")
 
 
 @dataclass(frozen=True)
@@ -152,8 +82,8 @@ def run_seeds(
     """Fit one section with every seed, in order; yields a result for each protocol of each seed.
 
     A seed is embedded once and read by every protocol; where the seed matters to the clustering alone, all
-    seeds share one embedding, and what it took counts for each. On a GPU the seeds are trained as one batched model;
-    on a CPU one after the other, because batching gains nothing there.
+    seeds share one embedding, and what it took counts for each. On a GPU the seeds are trained as one batched
+    model; on a CPU one after the other, because batching gains nothing there.
     """
     if len(seeds) > 1 and device != "cpu" and isinstance(method, TrainedMethod):
         yield from _run_batch(method, sample, setting, seeds, protocols, device, checkpoint)
@@ -170,34 +100,6 @@ def device_of(method: Method, device: str) -> str:
     return device if isinstance(method, TrainedMethod) else "cpu"
 
 
-def peak_memory_mb(device: str = "cpu") -> float:
-    """Highest resident memory since the last fit began (where that cannot be told: of the process so far).
-
-    On a GPU: most allocated there since then.
-    """
-    if device != "cpu":
-        import torch
-
-        return float(torch.cuda.max_memory_allocated(device) / 2**20)
-    with contextlib.suppress(OSError, StopIteration):
-        status = Path("/proc/self/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
-
-
-def _forget_peak(device: str) -> None:
-    """A worker runs one method after the other: each is to be seen with its own peak."""
-    if device != "cpu":
-        import torch
-
-        torch.cuda.init()
-        torch.cuda.reset_peak_memory_stats(device)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
 def _run(
     method: Method,
     sample: Sample,
@@ -210,7 +112,7 @@ def _run(
     """One seed, read by every protocol."""
     if reason := method.missing():
         return [SencaError(reason)] * len(protocols)
-    _forget_peak(device_of(method, device))
+    forget_peak(device_of(method, device))
     # On several threads sums come in any order, and the smallest difference can move a spot.
     with threadpool_limits(1):
         if isinstance(method, RegionMethod):
@@ -229,14 +131,15 @@ def _run_fixed(
 ) -> Iterator[list[Result]]:
     """Every seed of a method whose embedding is the same for all: k is chosen once, too."""
     if reason := method.missing():
-        yield from ([SencaError(reason)] * len(protocols) for _ in seeds)
+        for _ in seeds:
+            yield [SencaError(reason)] * len(protocols)
         return
     ks: dict[Protocol, int] = {}
     embedding: Embedding | Exception | None = None
     for seed in seeds:
         with threadpool_limits(1):
             if embedding is None:
-                _forget_peak("cpu")
+                forget_peak("cpu")
                 started = time.perf_counter()
                 embedding = _caught(partial(method.embed, sample, setting, seed))
                 seconds = time.perf_counter() - started
@@ -287,7 +190,7 @@ def _run_batch(
 
     def embed() -> Sequence[Embedding | Exception]:
         with threadpool_limits(1):
-            _forget_peak(device)
+            forget_peak(device)
             return method.embed_batch(sample, setting, seeds, device, checkpoint)
 
     batch = _caught(embed)

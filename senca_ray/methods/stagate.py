@@ -1,7 +1,7 @@
 """STAGATE: an autoencoder whose spots attend to the spots around them (Dong & Zhang 2022), reimplemented.
 
-Its weights: `outer` (G, H) and `inner` (H, B), which the decoder uses transposed, and the attention's vectors
-`of_spot` and `of_neighbor` (1, H).
+Its weights: `outer` (G, H) and `inner` (H, B), the decoder's `inner_back` (B, H) and `outer_back` (H, G), which
+are the transposed of these, and the attention's vectors `of_spot` and `of_neighbor` (1, H).
 """
 
 from __future__ import annotations
@@ -109,20 +109,26 @@ def edges_within(xy: np.ndarray, radius: float) -> Edges:
 def initial_weights(genes: int, hidden: int, bottleneck: int) -> ParameterDict:
     """Draw the network's weights from torch's global generator."""
     import torch
+    from torch.nn import Parameter, ParameterDict
 
     shapes = {
-        "outer": (genes, hidden),
-        "inner": (hidden, bottleneck),
         "of_spot": (1, hidden),
         "of_neighbor": (1, hidden),
+        "outer": (genes, hidden),
+        "inner": (hidden, bottleneck),
     }
-    weights = {name: torch.empty(shape) for name, shape in shapes.items()}
+    weights = ParameterDict({name: Parameter(torch.empty(shape)) for name, shape in shapes.items()})
     for name in ("outer", "inner"):
         torch.nn.init.xavier_normal_(weights[name], _GAIN)
     for name in ("of_spot", "of_neighbor"):
         # The release keeps them as (1, 1, H), for which fan-in and fan-out are H each.
         torch.nn.init.normal_(weights[name], std=_GAIN / hidden**0.5)
-    return torch.nn.ParameterDict(weights)
+    # Tied as in the release: parameters of their own on the memory of the encoder's. So the matrices are the
+    # same at every moment, and take a step of Adam for the encoder's gradient and one for the decoder's,
+    # which trains otherwise than one step for the sum of both.
+    for name in ("inner", "outer"):
+        weights[f"{name}_back"] = Parameter(weights[name].data.T)
+    return weights
 
 
 def attention(weights: ParameterDict, hidden: Tensor, edges: Edges) -> Tensor:
@@ -146,5 +152,5 @@ def forward(weights: ParameterDict, expression: Tensor, edges: Edges) -> tuple[T
     hidden = expression @ weights["outer"]
     shares = attention(weights, hidden, edges)
     embedding = elu(attend(hidden)) @ weights["inner"]
-    decoded = elu(attend(embedding @ weights["inner"].T))
-    return embedding, decoded @ weights["outer"].T
+    decoded = elu(attend(embedding @ weights["inner_back"]))
+    return embedding, decoded @ weights["outer_back"]

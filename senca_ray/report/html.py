@@ -16,7 +16,7 @@ from senca_ray import keys
 from senca_ray.analysis.tables import HOLM_FAMILIES
 from senca_ray.files import write_text
 from senca_ray.methods import MODEL
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 from senca_ray.report.figures import render, sweep_figures
 from senca_ray.report.maps import SectionMaps, overlay, section_maps
 from senca_ray.report.search import objective_name, search_content

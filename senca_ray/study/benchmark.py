@@ -12,7 +12,7 @@ from senca_ray.data.shards import read_meta
 from senca_ray.errors import Problem, ProblemsError
 from senca_ray.fit.regions import CLUSTERINGS
 from senca_ray.methods import MODEL, Method, all_methods
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 from senca_ray.study.grid import check_stored, seed_problems
 from senca_ray.study.trial import Trial
 

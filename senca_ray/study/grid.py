@@ -13,7 +13,7 @@ from senca_ray.config import Setting
 from senca_ray.data.shards import read_meta
 from senca_ray.errors import Problem, ProblemsError
 from senca_ray.methods import CONTROLS, MODEL, method
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 from senca_ray.study.trial import Trial
 
 Changes = dict[str, Any]

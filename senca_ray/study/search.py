@@ -13,7 +13,7 @@ from senca_ray.data.shards import read_meta
 from senca_ray.errors import Problem, ProblemsError
 from senca_ray.keys import DEFAULT
 from senca_ray.methods import CONTROLS
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 from senca_ray.study.folds import NONE, SELECTS, Metas, block_problems, fold_problems, make_folds
 from senca_ray.study.grid import check_stored, control_trials, seed_problems
 from senca_ray.study.objective import AGGREGATES, DIRECTIONS, LOSS_FIELDS, MEAN

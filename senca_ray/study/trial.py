@@ -22,7 +22,9 @@ from senca_ray.errors import SencaError
 from senca_ray.fit.consensus import consensus, stability
 from senca_ray.fit.scores import score
 from senca_ray.methods import method
-from senca_ray.methods.run import Outcome, Protocol, device_of, peak_memory_mb, run_seeds
+from senca_ray.methods.memory import peak_memory_mb
+from senca_ray.methods.protocol import Protocol
+from senca_ray.methods.run import Outcome, device_of, run_seeds
 from senca_ray.study.checkpoint import TrialCheckpoint
 
 _log = logging.getLogger(__name__)

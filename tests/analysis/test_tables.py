@@ -25,7 +25,7 @@ from senca_ray.analysis.tables import (
     write_summary,
 )
 from senca_ray.errors import SencaError
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 
 DEFAULT = "neighbors=4"
 PATIENTS = ("A", "B", "C", "D", "E", "F")

@@ -13,6 +13,7 @@ from senca_ray.data.sample import Sample
 from senca_ray.methods import stagate
 from senca_ray.methods.base import Method
 from senca_ray.methods.gcn_autoencoder import GcnAutoencoder
+from senca_ray.methods.graph_training import fit_full_graph
 from senca_ray.methods.stagate import Stagate
 
 # torch-geometric compiles functions of its own when it is imported.
@@ -145,11 +146,24 @@ def test_stagate_is_what_its_equations_say() -> None:
 
 
 def test_stagate_decodes_with_the_weights_it_encodes_with() -> None:
-    weights = stagate.initial_weights(12, 8, 3)
-    assert sum(p.numel() for p in weights.values()) == 12 * 8 + 8 * 3 + 2 * 8
-    _, decoded = stagate.forward(weights, torch.rand(42, 12), stagate.edges_within(SAMPLE.xy, 1.5))
-    decoded.square().mean().backward()
-    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in weights.values())
+    """They stay the same matrix, which Adam's first step moves by the learning rate for each of its two uses."""
+    x = torch.rand(42, 12)
+    edges = stagate.edges_within(SAMPLE.xy, 1.5)
+    sizes = 12, 8, 3
+
+    def loss(weights: torch.nn.ParameterDict, _: int) -> torch.Tensor:
+        return (stagate.forward(weights, x, edges)[1] - x).square().mean()
+
+    before, after = (
+        fit_full_graph(
+            lambda: stagate.initial_weights(*sizes), loss, epochs=epochs, learning_rate=0.01, seed=0
+        )[0]
+        for epochs in (0, 1)
+    )
+    for name in ("outer", "inner"):
+        assert torch.equal(after[f"{name}_back"], after[name].T)
+        steps = (after[name] - before[name]).abs() / 0.01
+        assert 1.9 < steps.max() <= 2.01 and (steps < 0.1).any()
 
 
 def test_gcn_uses_four_neighbours() -> None:

@@ -7,7 +7,8 @@ from toys import toy_sample
 from senca_ray.config import Setting
 from senca_ray.errors import SencaError
 from senca_ray.methods import CONTROLS, METHODS, method
-from senca_ray.methods.run import Protocol, run
+from senca_ray.methods.protocol import Protocol
+from senca_ray.methods.run import run
 from senca_ray.methods.smoothing import neighborhood_mean
 
 SMALL = Setting(hvgs=30, embedding=16, hidden=16, bottleneck=8, epochs=2)

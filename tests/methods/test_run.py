@@ -14,7 +14,8 @@ from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 from senca_ray.methods import METHODS, run
 from senca_ray.methods.base import Embedding, TrainedMethod
-from senca_ray.methods.run import Outcome, Protocol, device_of, run_seeds
+from senca_ray.methods.protocol import Protocol
+from senca_ray.methods.run import Outcome, device_of, run_seeds
 from senca_ray.methods.senca import Senca
 
 SMALL = Setting(hvgs=30, embedding=16, hidden=16, bottleneck=8, epochs=2)

@@ -7,7 +7,7 @@ from ray.tune.search import Searcher
 
 from senca_ray import keys
 from senca_ray.config import Setting
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 from senca_ray.study.grid import GridPlan
 from senca_ray.study.queue import DEVICE_MB, OUT_OF_MEMORY, PEAK_MB, SHARE, TRIAL, WORKER_LOSSES, TrialQueue
 from senca_ray.study.trial import Trial

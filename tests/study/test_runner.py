@@ -16,7 +16,7 @@ from senca_ray import keys
 from senca_ray.analysis.aggregator import aggregator
 from senca_ray.analysis.results import read_results
 from senca_ray.config import Setting
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 from senca_ray.study.checkpoint import TrialCheckpoint
 from senca_ray.study.grid import GridPlan
 from senca_ray.study.runner import run_plan

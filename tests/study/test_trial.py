@@ -14,7 +14,7 @@ from senca_ray.errors import SencaError
 from senca_ray.fit.consensus import consensus, stability
 from senca_ray.methods import METHODS
 from senca_ray.methods.base import Embedding
-from senca_ray.methods.run import Protocol
+from senca_ray.methods.protocol import Protocol
 from senca_ray.study.checkpoint import TrialCheckpoint
 from senca_ray.study.trial import OutOfMemory, Trial, failed_rows, from_config, run_trial, to_config
 

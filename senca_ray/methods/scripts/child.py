@@ -1,8 +1,8 @@
 """Runs inside a method's own environment: reads a section, lets the method's script fit it, writes the result.
 
-`python -sP child.py SCRIPT IN.npz OUT.npz PARENT`, with the id of the process that started it. A script is a
-file with one function, `fit(section, settings, seed, k)`, that returns the embedding and the regions (or None).
-Nothing of senca_ray can be imported in here.
+`python -sP child.py SCRIPT IN.npz OUT.npz PARENT`, with the id of the process that started it; with SCRIPT alone
+it only imports it. A script is a file with one function, `fit(section, settings, seed, k)`, that returns the
+embedding and the regions (or None). Nothing of senca_ray can be imported in here.
 """
 
 from __future__ import annotations
@@ -47,14 +47,19 @@ def main(script: str, source: str, target: str, parent: str) -> None:
         ask = json.loads(str(given["ask"]))
     random.seed(ask["seed"])
     np.random.seed(ask["seed"])  # noqa: NPY002  what the packages draw from
-    embedding, regions = _load(script).fit(section, ask["settings"], ask["seed"], ask["k"])
+    embedding, regions = load(script).fit(section, ask["settings"], ask["seed"], ask["k"])
     found = {"embedding": np.asarray(embedding), "peak_memory_mb": np.array(_peak_memory_mb())}
     if regions is not None:
         found["regions"] = np.asarray(regions)
-    np.savez(target, allow_pickle=False, **found)
+    for name, values in found.items():
+        # Older numpy would write Python objects as a pickle, unasked.
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"{name} of {values.dtype}; expected numbers")
+    np.savez(target, **found)
 
 
-def _load(script: str) -> ModuleType:
+def load(script: str) -> ModuleType:
+    """Import a script."""
     # By its path: its name may be that of the package it runs.
     spec = importlib.util.spec_from_file_location("senca_method_script", script)
     if spec is None or spec.loader is None:
@@ -82,4 +87,7 @@ def _peak_memory_mb() -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) == 2:
+        load(sys.argv[1])
+    else:
+        main(*sys.argv[1:])

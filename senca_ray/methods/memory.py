@@ -1,0 +1,36 @@
+"""The peak memory of one fit, in a worker that runs one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from pathlib import Path
+
+
+def peak_memory_mb(device: str = "cpu") -> float:
+    """Highest resident memory since the last fit began (where that cannot be told: of the process so far).
+
+    On a GPU: most allocated there since then.
+    """
+    if device != "cpu":
+        import torch
+
+        return float(torch.cuda.max_memory_allocated(device) / 2**20)
+    with contextlib.suppress(OSError, StopIteration):
+        status = Path("/proc/self/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def forget_peak(device: str) -> None:
+    """A worker runs one method after the other: each is to be seen with its own peak."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
