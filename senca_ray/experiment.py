@@ -30,6 +30,7 @@ from senca_ray.errors import Interrupted, SencaError
 from senca_ray.files import write_json
 from senca_ray.methods.protocol import Protocol
 from senca_ray.publish import publish
+from senca_ray.study.benchmark import Benchmark
 from senca_ray.study.grid import Grid, GridPlan
 from senca_ray.study.plan import Plan
 from senca_ray.study.search import Search
@@ -37,7 +38,7 @@ from senca_ray.study.search_plan import SearchPlan
 from senca_ray.study.trial import Trial, versions
 from senca_ray.watch import NodeLost, watched
 
-Study = Grid | Search
+Study = Grid | Search | Benchmark
 
 _LOOK_EVERY = 10.0
 """Seconds after which a search writes anew how far its choices are, for `senca study show`."""
@@ -88,7 +89,7 @@ def _with_ahead(study: Study, out: Path) -> Study:
     from senca_ray.analysis.description import read_description
     from senca_ray.study.packing import Packing
 
-    if isinstance(study, Grid) or study.ahead is not None:
+    if not isinstance(study, Search) or study.ahead is not None:
         return study
     known = read_description(out).get("ahead") if (out / keys.STUDY_FILE).exists() else None
     return dataclasses.replace(study, ahead=known or max(2, Packing().slots()))
@@ -139,6 +140,10 @@ def _described(description: dict[str, Any]) -> Study:
     if description["kind"] == "grid":
         own = {name: description[name] for name in ("variants", "default", "vary")}
         return Grid(**shared | own)
+    if description["kind"] == "benchmark":
+        own = {name: description[name] for name in ("reference", "unit", "slow_seeds", "sensitivity")}
+        del shared["controls"]
+        return Benchmark(**shared | own, methods=tuple(description["methods"]))
     return Search.described(description, shared)
 
 
@@ -186,7 +191,7 @@ def _resumable(out: Path) -> Iterator[None]:
 def _plan(study: Study, shards: dict[str, str], out: Path, sink: Any) -> Plan:
     import ray
 
-    if isinstance(study, Grid):
+    if not isinstance(study, Search):
         stored = {tuple(key) for key in ray.get(sink.keys.remote())}
 
         def done(trial: Trial) -> bool:

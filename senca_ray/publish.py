@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ def publish(out: Path, console: Console) -> None:
     from senca_ray.analysis import tables
     from senca_ray.analysis.description import read_description
     from senca_ray.analysis.results import read_results
-    from senca_ray.methods.protocol import Protocol
     from senca_ray.report.html import write_report
     from senca_ray.report.wandb_publisher import publish as publish_wandb
 
@@ -26,10 +24,9 @@ def publish(out: Path, console: Console) -> None:
     results = read_results(out)
     if description["simulated"]:
         console.print("[bold]Simulated cohort[/]: shows the mechanics; its scores say nothing about tissue.")
-    summary, more = _summary(out, description, results)
+    summary, shown = _summary(out, description, results)
     tables.write_summary(out, summary)
-    shown = tables.format_summary(summary, description["seeds"], Protocol.read(description))
-    for table in itertools.chain(shown, more):
+    for table in shown:
         console.print(table)
         console.print()
     with console.status("drawing the report"):
@@ -43,19 +40,26 @@ def publish(out: Path, console: Console) -> None:
 def _summary(
     out: Path, description: dict[str, Any], results: pd.DataFrame
 ) -> tuple[pd.DataFrame, list[Table]]:
-    """The summary, and the tables that the terminal shows after it."""
+    """The summary, and the tables that the terminal shows."""
     from senca_ray.analysis import selection as chosen
+    from senca_ray.analysis.benchmark import benchmark_summary
+    from senca_ray.analysis.benchmark_tables import format_benchmark
     from senca_ray.analysis.objectives import format_agreement, objective_agreement
-    from senca_ray.analysis.tables import sweep_summary
+    from senca_ray.analysis.tables import format_summary, sweep_summary
+    from senca_ray.methods.protocol import Protocol
 
+    if description["kind"] == "benchmark":
+        summary = benchmark_summary(results, description)
+        return summary, list(format_benchmark(summary, results, description))
+    seeds, protocol = description["seeds"], Protocol.read(description)
     agreement = format_agreement(objective_agreement(results))
     if description["kind"] == "grid":
         summary = sweep_summary(results, description["default"], order=list(description["variants"]))
-        return summary, agreement
+        return summary, [*format_summary(summary, seeds, protocol), *agreement]
     selection = chosen.read_selection(out)
     summary = sweep_summary(chosen.with_selection(results, selection), description["default"])
     more = [
         chosen.format_choices(chosen.choices(selection, results), selection),
         chosen.format_suggestions(chosen.suggestion_table(selection)),
     ]
-    return summary, [*more, *agreement]
+    return summary, [*format_summary(summary, seeds, protocol), *more, *agreement]

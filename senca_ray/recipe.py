@@ -16,6 +16,7 @@ from senca_ray.study_file import (
     REAL_SEEDS,
     SIMULATED_SEEDS,
     AblationPart,
+    BenchmarkPart,
     CohortPart,
     SearchPart,
     StudyFile,
@@ -60,6 +61,56 @@ def sweep_command(
 def ablation_command(*, name: str, title: str, explain: str) -> Callable[[], None]:
     """The command line of an experiment that leaves parts of the model out, one at a time."""
     return _command(name, title, explain, lambda: {"ablation": AblationPart()})
+
+
+def benchmark_command(
+    *, name: str, title: str, explain: str, settings: Path | None = None
+) -> Callable[[], None]:
+    """The command line of an experiment that compares methods; `settings` stands in for --config."""
+    preset = BenchmarkPart()
+    preset_methods = list(preset.methods)
+
+    def shape(
+        method: Annotated[
+            list[str],
+            typer.Option(
+                "--method",
+                help="NAME, NAME:CLUSTERING, or all methods of a kind: model, null, simple, published; may be "
+                "repeated. `senca methods` lists them.",
+                metavar="NAME",
+            ),
+        ] = preset_methods,
+        reference: Annotated[
+            str, typer.Option(help="The method that every other is tested against.", metavar="NAME")
+        ] = preset.reference,
+        unit: Annotated[
+            str,
+            typer.Option(
+                help="patient: sections of a patient are averaged before a test; section: each counts as "
+                "independent, which those of one patient are not.",
+                metavar="UNIT",
+            ),
+        ] = preset.unit,
+        slow_seeds: Annotated[
+            int, typer.Option(min=1, help="Seeds of methods whose fits take minutes.", metavar="N")
+        ] = preset.slow_seeds,
+        sensitivity: Annotated[
+            bool,
+            typer.Option(
+                help="Read every fit under other protocols too, to see what the ranking owes to the protocol."
+            ),
+        ] = preset.sensitivity,
+    ) -> dict[str, Any]:
+        given = {
+            "methods": method,
+            "reference": reference,
+            "unit": unit,
+            "slow_seeds": slow_seeds,
+            "sensitivity": sensitivity,
+        }
+        return {"benchmark": from_mapping(BenchmarkPart, given)}
+
+    return _command(name, title, explain, shape, settings)
 
 
 def search_command(*, name: str, title: str, space: dict[str, str], explain: str) -> Callable[[], None]:
@@ -173,8 +224,17 @@ def run_file(
     _run(dataclasses.replace(study, cohort=cohort), out, address)
 
 
-def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str, Any]]) -> Callable[[], None]:
-    """A command line with the options of `shape`, which says what kind of study it is, and those of all."""
+def _command(
+    name: str,
+    title: str,
+    explain: str,
+    shape: Callable[..., dict[str, Any]],
+    settings: Path | None = None,
+) -> Callable[[], None]:
+    """A command line with the options of `shape`, which says what kind of study it is, and those of all.
+
+    `settings` is the YAML file that stands in for --config where that is left out.
+    """
 
     def shared(
         data: options.Data = None,
@@ -214,7 +274,7 @@ def _command(name: str, title: str, explain: str, shape: Callable[..., dict[str,
         chosen = Configs()
         kind: dict[str, Any] = {"ablation": AblationPart()}
         with _collected(problems):
-            chosen = options.configs(config, set, encoder)
+            chosen = options.configs(config or settings, set, encoder)
         with _collected(problems):
             kind = shape(**own)
         with _collected(problems):

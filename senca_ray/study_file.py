@@ -6,7 +6,7 @@
     cohort: {data: her2st/data, format: her2st}
     seeds: 15
 
-Exactly one of `sweep`, `ablation` and `search` says what kind of study it is.
+Exactly one of `sweep`, `ablation`, `search` and `benchmark` says what kind of study it is.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from senca_ray.errors import ConfigError, Problem, ProblemsError
 
 if TYPE_CHECKING:
     from senca_ray.cohort import Cohort
-    from senca_ray.study.grid import Grid
-    from senca_ray.study.search import Search
+    from senca_ray.experiment import Study
 
 SIMULATED_SEEDS, REAL_SEEDS = 5, 15
 """Seeds by default: enough to see the mechanics, and what a claim about sections needs."""
 
+_KINDS = ("sweep", "ablation", "search", "benchmark")
 _STRICT: dict[str, str] = {"extra": "forbid"}
 
 
@@ -82,6 +82,24 @@ class SearchPart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchmarkPart:
+    """Methods against each other."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    methods: tuple[str, ...] = keys.METHOD_KINDS
+    """NAME, NAME:CLUSTERING, or all methods of a kind: model, null, simple, published."""
+    reference: str = "senca"
+    """The method, or METHOD:CLUSTERING, that every other is tested against."""
+    unit: Literal["patient", "section"] = "patient"
+    """What counts as one independent observation; sections of one patient are none."""
+    slow_seeds: int = 3
+    """Seeds of methods whose fits take minutes."""
+    sensitivity: bool = True
+    """Read every fit under other protocols too, to see what the ranking owes to the protocol."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CohortPart:
     """Where the sections come from; all left out: the embedded simulated cohort."""
 
@@ -112,6 +130,7 @@ class StudyFile:
     sweep: SweepPart | None = None
     ablation: AblationPart | None = None
     search: SearchPart | None = None
+    benchmark: BenchmarkPart | None = None
     cohort: CohortPart = field(default_factory=CohortPart)
     seeds: int | None = None
     """Fits are repeated with seeds 0 to this number less one; left out: 5, on your own sections 15."""
@@ -132,11 +151,9 @@ class StudyFile:
 
     def __post_init__(self) -> None:
         problems = []
-        found = [part for part in ("sweep", "ablation", "search") if getattr(self, part) is not None]
+        found = [part for part in _KINDS if getattr(self, part) is not None]
         if len(found) != 1:
-            message = (
-                f"{' and '.join(found) or 'none'} found; expected exactly one of sweep, ablation and search"
-            )
+            message = f"{' and '.join(found) or 'none'} found; expected exactly one of {', '.join(_KINDS)}"
             problems.append(Problem("-", "kind", message))
         if not self.name or not set(self.name) <= _NAME:
             message = f"{self.name!r} found; expected letters, digits, '-', '_': it names a folder"
@@ -170,7 +187,7 @@ class StudyFile:
             weights=given.encoder_weights,
         )
 
-    def study(self) -> Grid | Search:
+    def study(self) -> Study:
         """The study that it describes; raises ProblemsError with everything that is wrong in it."""
         from senca_ray.methods.protocol import Protocol
 
@@ -188,7 +205,7 @@ class StudyFile:
             "seeds": tuple(range(count)),
             "protocol": protocol,
         }
-        made: Grid | Search | None = None
+        made: Study | None = None
         try:
             made = self._made(shared)
         except ProblemsError as error:
@@ -197,8 +214,9 @@ class StudyFile:
             raise ProblemsError(problems, "the study")
         return made
 
-    def _made(self, shared: dict[str, Any]) -> Grid | Search:
+    def _made(self, shared: dict[str, Any]) -> Study:
         from senca_ray.study import grid
+        from senca_ray.study.benchmark import Benchmark
         from senca_ray.study.search import Search
         from senca_ray.study.space import parse_mapping
 
@@ -207,6 +225,8 @@ class StudyFile:
         if self.ablation:
             variants = grid.ABLATIONS if self.ablation.variants is None else self.ablation.variants
             return grid.Grid(variants=variants, default=self.ablation.default, **shared)
+        if self.benchmark:
+            return Benchmark(**shared, **dataclasses.asdict(self.benchmark))
         assert self.search is not None
         given = {f.name: getattr(self.search, f.name) for f in dataclasses.fields(SearchPart)}
         if self.search.racing is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,7 +42,8 @@ SUMMARY_COLUMNS = (
 Key = tuple[str, ...]
 
 _VARIANT = [keys.METHOD, keys.SETTING, keys.CLUSTERING, keys.K_POLICY]
-_GROUP = [*BLOCK, *_VARIANT]
+GROUP = [*BLOCK, *_VARIANT]
+"""What a row of a summary stands for."""
 
 
 def sweep_summary(
@@ -71,7 +72,7 @@ def sweep_summary(
         )
     rows = with_blocks(results)
     scored = rows[rows[keys.STATUS] == keys.OK].dropna(subset=[keys.ARI])
-    described = _describe(rows, scored)
+    described = describe_groups(rows, scored)
     groups: list[Key] = sorted(described, key=lambda key: _order(key, reference_method, order))
     compared = [key for key in groups if not _is(key, reference_method, default_setting)]
     tests = _compare(scored, groups, compared, reference_method, default_setting)
@@ -94,18 +95,20 @@ def _is_consensus(key: Key) -> bool:
     return key[4] == keys.CONSENSUS
 
 
-def _describe(rows: pd.DataFrame, scored: pd.DataFrame) -> dict[Key, dict[str, Any]]:
-    """Scores and counts of every group of rows, as if it were the default."""
-    groups = rows.groupby(_GROUP).size()
+def describe_groups(
+    rows: pd.DataFrame, scored: pd.DataFrame, average: Callable[..., pd.Series] = average_within_patients
+) -> dict[Key, dict[str, Any]]:
+    """Scores and counts of every group of rows, as if it were the default; `average` gives a score a unit."""
+    groups = rows.groupby(GROUP).size()
     done = rows[rows[keys.STATUS] == keys.OK]
-    patients = average_within_patients(scored, by=_GROUP).groupby(_GROUP)
+    units = average(scored, by=GROUP).groupby(GROUP)
     # Where there is a score, what has none does not count.
     counts = _counts(scored).combine_first(_counts(done)).reindex(groups.index)
     described = counts.fillna({name: 0 for name in counts}).astype(int)
-    described["mean_ari"], described["median_ari"] = patients.mean(), patients.median()
-    described["sd_seeds"] = _sd_over_seeds(scored)
-    described[keys.STABILITY] = average_within_patients(done, keys.STABILITY, _GROUP).groupby(_GROUP).mean()
-    described["n_failed"] = groups - done.groupby(_GROUP).size().reindex(groups.index, fill_value=0)
+    described["mean_ari"], described["median_ari"] = units.mean(), units.median()
+    described["sd_seeds"] = _sd_over_seeds(scored, average)
+    described[keys.STABILITY] = average(done, keys.STABILITY, GROUP).groupby(GROUP).mean()
+    described["n_failed"] = groups - done.groupby(GROUP).size().reindex(groups.index, fill_value=0)
     described = described.assign(block=block_titles(groups.index), is_default=True, remark="").reset_index()
     keyed = zip(map(tuple, groups.index), described.to_dict("records"), strict=True)
     return {cast(Key, key): cast(dict[str, Any], row) for key, row in keyed}
@@ -113,19 +116,19 @@ def _describe(rows: pd.DataFrame, scored: pd.DataFrame) -> dict[Key, dict[str, A
 
 def _counts(rows: pd.DataFrame) -> pd.DataFrame:
     """Sections, patients and seeds of every group."""
-    groups = rows.groupby(_GROUP)
+    groups = rows.groupby(GROUP)
     counts = groups.agg(n_sections=(keys.SAMPLE, "nunique"), n_patients=(keys.PATIENT, "nunique"))
     return counts.assign(n_seeds=_n_seeds(groups))
 
 
-def _sd_over_seeds(scored: pd.DataFrame) -> pd.Series:
-    """Sd of each group's mean over patients, using the seeds that every section has; NaN with one seed."""
-    by_seed = [*_GROUP, keys.SEED]
-    means = average_within_patients(scored, by=by_seed).groupby(by_seed).mean()
+def _sd_over_seeds(scored: pd.DataFrame, average: Callable[..., pd.Series]) -> pd.Series:
+    """Sd of each group's mean over units, using the seeds that every section has; NaN with one seed."""
+    by_seed = [*GROUP, keys.SEED]
+    means = average(scored, by=by_seed).groupby(by_seed).mean()
     held = scored.groupby(by_seed)[keys.SAMPLE].nunique()
-    sections = scored.assign(sections=scored.groupby(_GROUP)[keys.SAMPLE].transform("nunique"))
+    sections = scored.assign(sections=scored.groupby(GROUP)[keys.SAMPLE].transform("nunique"))
     whole = held == sections.groupby(by_seed)["sections"].first()
-    return means[whole].groupby(_GROUP).std(ddof=1)
+    return means[whole].groupby(GROUP).std(ddof=1)
 
 
 def _compare(
@@ -133,8 +136,8 @@ def _compare(
 ) -> dict[Key, dict[str, Any]]:
     """The paired test of each row against its default, over the sections that came out in both."""
     # One column a group; the last one stands for a default that is not there.
-    columns = pd.MultiIndex.from_tuples([*groups, ("",) * len(_GROUP)])
-    sections = average_within_sections(scored, by=_GROUP).unstack(_GROUP).reindex(columns=columns)
+    columns = pd.MultiIndex.from_tuples([*groups, ("",) * len(GROUP)])
+    sections = average_within_sections(scored, by=GROUP).unstack(GROUP).reindex(columns=columns)
     place = {key: i for i, key in enumerate(groups)}
     defaults = [key for key in groups if _is(key, method, setting)]
     references = [_default_of(key, defaults) for key in compared]
@@ -184,7 +187,7 @@ def sample_table(results: pd.DataFrame) -> pd.DataFrame:
     sd_seeds (ddof 1), n_seeds, n_failed, stability. A consensus row has stability, the number of seeds that
     it combines, and no sd.
     """
-    by = [*_GROUP, keys.SAMPLE, keys.PATIENT]
+    by = [*GROUP, keys.SAMPLE, keys.PATIENT]
     rows = with_blocks(results)
     groups = rows.groupby(by).size()
     done = rows[rows[keys.STATUS] == keys.OK].groupby(by)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.sparse import triu
+from scipy.spatial.distance import cdist
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
 
@@ -14,9 +18,26 @@ from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 from senca_ray.fit.scores import silhouette
 
-CLUSTERINGS = ("ward", "average", "complete", "kmeans")
+if TYPE_CHECKING:
+    import igraph
+
+CLUSTERINGS = ("ward", "average", "complete", "kmeans", "gmm-tied", "leiden")
 AUTO_RANGE = range(2, 13)
 """Numbers of regions that the policy `auto` compares."""
+
+_STARTS = 10
+"""Starts of k-means and of the Gaussian mixture, of which the best is kept."""
+_RIDGE = 1e-6
+"""Added to the variance of every principal axis of a mixture, as a share of that of the first."""
+_GRAPH_NEIGHBORS = 15
+"""Nearest spots in the embedding that a spot is joined to in the graph that Leiden divides."""
+_EXPONENTS = (-16.0, 16.0)
+"""Resolutions of Leiden that are searched, as powers of 2: from one region to every spot its own."""
+_NARROW = 2.0**-6
+"""Width in exponents at which the search for a resolution ends."""
+
+Divide = Callable[[int], np.ndarray]
+"""Finds k regions (N,) in any numbering."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +92,11 @@ def choose_k(policy: str, sample: Sample, embedding: np.ndarray, clustering: str
 def silhouette_curve(embedding: np.ndarray, clustering: str) -> dict[int, float]:
     """Mean silhouette for k = 2..12 (below N) under the same clustering; embedding (N, D).
 
-    K-means starts from seed 0 here, so that k does not vary with the seed of a trial.
+    What depends on a seed starts from seed 0 here, so that k does not vary with the seed of a trial.
     """
+    divide = _clusterer(embedding, clustering, seed=0)
     curve = {
-        k: silhouette(embedding, cluster(embedding, k, clustering, seed=0))
-        for k in AUTO_RANGE
-        if k < len(embedding)
+        k: silhouette(embedding, renumber(divide(k))) for k in AUTO_RANGE if k < len(embedding)
     }
     return {k: value for k, value in curve.items() if not np.isnan(value)}
 
@@ -84,30 +104,27 @@ def silhouette_curve(embedding: np.ndarray, clustering: str) -> dict[int, float]
 def cluster(embedding: np.ndarray, k: int, clustering: str, seed: int) -> np.ndarray:
     """Cluster the spots of an embedding (N, D) into k regions (N,) int16, the largest being region 0.
 
-    `seed` only matters to k-means. K-means returns fewer than k regions where the embedding has fewer
-    distinct rows. Raises SencaError for an impossible k, an unknown clustering, or values not finite.
+    - ward, average, complete: agglomerative, whatever the seed.
+    - kmeans: the best of ten starts.
+    - gmm-tied: a Gaussian mixture whose components share one full covariance (mclust's EEE); of ten starts
+      the likeliest, those first in which every component is the likeliest one of some spot. The embedding
+      is taken along its principal axes, those without variance left out and N - k of them at most, because
+      a covariance of N spots and k means has no more. Near that bound it cannot be estimated and the
+      regions hardly leave those of the k-means that each start begins with.
+    - leiden: communities of the symmetrised graph of 15 nearest neighbours (Euclidean), at the resolution
+      that gives k of them, found by bisection. Where the search passes over k, the next larger number is
+      taken and the two regions whose union costs least in Ward's sense are joined until k are left; so
+      too where the graph falls into more than k parts.
+
+    `seed` matters to the last three, which return fewer than k regions where the embedding has fewer
+    distinct rows; gmm-tied also where no start fills all components. Raises SencaError for an
+    impossible k, an unknown clustering, or values not finite.
     """
     n_spots = len(embedding)
     if not 1 <= k <= n_spots:
         raise SencaError(f"k = {k} found; expected 1 to {n_spots}, the number of spots; change the k policy")
-    if clustering not in CLUSTERINGS:
-        raise SencaError(f"clustering {clustering!r} found; expected one of {', '.join(CLUSTERINGS)}")
-    values = np.asarray(embedding, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise SencaError(
-            "the embedding holds NaN or infinite values, so it cannot be clustered; "
-            "training diverged: lower learning_rate or mse_weight"
-        )
-    if k == 1:
-        return np.zeros(n_spots, dtype=np.int16)
-    if clustering == "kmeans":
-        with warnings.catch_warnings():
-            # Says that there are fewer distinct rows than k, which the docstring already answers.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            raw = KMeans(k, n_init=10, random_state=seed).fit_predict(values)
-    else:
-        raw = AgglomerativeClustering(k, linkage=clustering).fit_predict(values)
-    return renumber(raw)
+    divide = _clusterer(embedding, clustering, seed)
+    return np.zeros(n_spots, dtype=np.int16) if k == 1 else renumber(divide(k))
 
 
 def renumber(raw: np.ndarray) -> np.ndarray:
@@ -116,3 +133,114 @@ def renumber(raw: np.ndarray) -> np.ndarray:
     rank = np.empty(len(sizes), dtype=np.int16)
     rank[np.lexsort((first, -sizes))] = np.arange(len(sizes), dtype=np.int16)
     return rank[inverse]
+
+
+def _clusterer(embedding: np.ndarray, clustering: str, seed: int) -> Divide:
+    """What divides an embedding (N, D) into a given number of regions (N,), numbered in any order."""
+    if clustering not in CLUSTERINGS:
+        raise SencaError(f"clustering {clustering!r} found; expected one of {', '.join(CLUSTERINGS)}")
+    values = np.asarray(embedding, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise SencaError(
+            "the embedding holds NaN or infinite values, so it cannot be clustered; "
+            "training diverged: lower learning_rate or mse_weight"
+        )
+    if clustering == "kmeans":
+        return lambda k: _kmeans(values, k, seed)
+    if clustering in ("gmm-tied", "leiden"):
+        distinct, row = np.unique(values, axis=0, return_inverse=True)
+        divide = _mixture(values, seed) if clustering == "gmm-tied" else _leiden(values, seed)
+        # Neither could divide equal rows in a way that means anything.
+        return lambda k: row if len(distinct) <= k else divide(k)
+    return lambda k: AgglomerativeClustering(k, linkage=clustering).fit_predict(values)
+
+
+def _kmeans(values: np.ndarray, k: int, seed: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        # Says that there are fewer distinct rows than k, which `cluster` already answers.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return KMeans(k, n_init=_STARTS, random_state=seed).fit_predict(values)
+
+
+def _mixture(values: np.ndarray, seed: int) -> Divide:
+    """Gaussian mixtures with tied covariance."""
+    from sklearn.mixture import GaussianMixture
+
+    axes = _principal_axes(values)
+    starts = np.random.default_rng(seed).integers(2**31, size=_STARTS).tolist()
+
+    def divide(k: int) -> np.ndarray:
+        found = []
+        for start in starts:
+            model = GaussianMixture(k, covariance_type="tied", reg_covar=_RIDGE, random_state=start)
+            with warnings.catch_warnings():
+                # After 100 steps the likelihood moves too little to matter.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                regions = model.fit_predict(axes[:, : len(axes) - k])
+            found.append((len(np.unique(regions)), model.lower_bound_, regions))
+        return max(found, key=lambda one: one[:2])[2]
+
+    return divide
+
+
+def _principal_axes(values: np.ndarray) -> np.ndarray:
+    """Positions (N, R) of values (N, D) along their R principal axes with variance, the first one's being 1."""
+    left, spread, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
+    # Two distinct rows may differ by less than their mean can be told: then the first axis alone is left.
+    kept = spread >= spread[0] * max(values.shape) * np.finfo(float).eps
+    return left[:, kept] * spread[kept] / max(spread[0], np.finfo(float).tiny) * np.sqrt(len(values))
+
+
+def _leiden(values: np.ndarray, seed: int) -> Divide:
+    """Leiden's communities; the partition of a resolution is computed once for all k."""
+    import leidenalg
+
+    graph = _neighbor_graph(values)
+
+    @functools.cache
+    def at(exponent: float) -> np.ndarray:
+        partition = leidenalg.find_partition(
+            graph,
+            leidenalg.RBConfigurationVertexPartition,
+            resolution_parameter=2.0**exponent,
+            seed=seed,
+        )
+        return np.array(partition.membership)
+
+    def divide(k: int) -> np.ndarray:
+        low, high = _EXPONENTS
+        above = at(low)
+        if above.max() + 1 < k:
+            above = at(high)
+            while high - low > _NARROW and above.max() + 1 > k:
+                middle = (low + high) / 2
+                if at(middle).max() + 1 < k:
+                    low = middle
+                else:
+                    high, above = middle, at(middle)
+        return _join(values, above, k)
+
+    return divide
+
+
+def _neighbor_graph(values: np.ndarray) -> igraph.Graph:
+    """Spots joined where one is among the 15 nearest of the other in the embedding (N, D)."""
+    import igraph
+    from sklearn.neighbors import NearestNeighbors
+
+    near = NearestNeighbors(n_neighbors=min(_GRAPH_NEIGHBORS, len(values) - 1)).fit(values)
+    joined = near.kneighbors_graph()
+    return igraph.Graph(len(values), np.argwhere(triu(joined + joined.T)).tolist())
+
+
+def _join(values: np.ndarray, regions: np.ndarray, k: int) -> np.ndarray:
+    """Join regions (N,) until k are left: always the two whose union costs least in Ward's sense."""
+    while regions.max() >= k:
+        regions = renumber(regions)
+        sizes = np.bincount(regions)
+        centres = np.stack([values[regions == region].mean(axis=0) for region in range(len(sizes))])
+        cost = cdist(centres, centres, "sqeuclidean") / (1 / sizes[:, None] + 1 / sizes)
+        np.fill_diagonal(cost, np.inf)
+        one, other = np.unravel_index(cost.argmin(), cost.shape)
+        regions = renumber(np.where(regions == other, one, regions))
+    return regions

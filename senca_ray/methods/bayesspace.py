@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +22,10 @@ _CANDIDATES = 6
 _TREND_MEAN = 0.1
 """Genes of a lower mean do not take part in the fit of the trend: their counts are too discrete."""
 _TREND_BINS = 200
+_MOST_JOINED = 2000
+"""Of a larger section, as many random spots stand for the rest where joining starts, as in mclust."""
+_RIDGE = 1e-6
+"""Added to the diagonal of a covariance, as scikit-learn does."""
 
 
 class BayesSpace(RegionMethod):
@@ -38,7 +43,6 @@ class BayesSpace(RegionMethod):
         {
             "hvgs": 2000,
             "components": 15,
-            "initialisation": "gmm-tied",
             "iterations": 10_000,
             "burn_in": 1000,
             "gamma_square": 2.0,
@@ -60,8 +64,6 @@ class BayesSpace(RegionMethod):
         Regions the chain left empty are missing, so there may be fewer than `k`. Raises SencaError for an
         impossible k, for a section without lattice neighbours or with too few genes.
         """
-        from senca_ray.fit.regions import cluster
-
         n_spots = len(sample.xy)
         if not 1 <= k <= n_spots:
             raise SencaError(
@@ -75,20 +77,20 @@ class BayesSpace(RegionMethod):
                 "one spot distance away; leave the method out"
             )
         values = self._components(sample)
-        regions = cluster(values, k, self.settings["initialisation"], seed)
-        if k > 1:
-            visits = sample_regions(
-                values,
-                regions,
-                k,
-                where,
-                self._prior(hexagonal=where.degree.max() > 4),
-                self.settings["iterations"],
-                self.settings["burn_in"],
-                np.random.default_rng(seed),
-            )
-            regions = visits.argmax(axis=1)
-        return Embedding(values, regions=regions)
+        if k == 1:
+            return Embedding(values, regions=np.zeros(n_spots, dtype=np.int64))
+        rng = np.random.default_rng(seed)
+        visits = sample_regions(
+            values,
+            mixture_start(values, k, rng),
+            k,
+            where,
+            self._prior(hexagonal=where.degree.max() > 4),
+            self.settings["iterations"],
+            self.settings["burn_in"],
+            rng,
+        )
+        return Embedding(values, regions=visits.argmax(axis=1))
 
     def _components(self, sample: Sample) -> np.ndarray:
         """(N, 15) principal components of the unscaled HVGs, or as many as the section allows."""
@@ -103,7 +105,9 @@ class BayesSpace(RegionMethod):
             )
         components = min(self.settings["components"], len(chosen), len(sample.xy) - 1)
         pca = PCA(components, svd_solver="full")
-        return np.asarray(pca.fit_transform(expression[:, chosen].toarray()))
+        values = pca.fit_transform(expression[:, chosen].toarray())
+        spread = pca.explained_variance_
+        return np.asarray(values[:, spread > 1e-10 * spread[0]])
 
     def _prior(self, hexagonal: bool) -> Prior:
         names = ("degrees_of_freedom", "lambda0", "alpha", "beta")
@@ -149,3 +153,86 @@ def variable_genes(expression: csr_matrix, hvgs: int) -> np.ndarray:
     excess = variance - expected
     ranked = np.argsort(-excess, kind="stable")[:hvgs]
     return ranked[excess[ranked] > 0]
+
+
+def mixture_start(values: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Regions (N,) of values (N, D) by a Gaussian mixture with one covariance, started as mclust starts it.
+
+    Expectation maximisation begins with the groups of `join`, found in the sphered values.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    part = values if len(values) <= _MOST_JOINED else rng.choice(values, _MOST_JOINED, replace=False)
+    left, spread, _ = np.linalg.svd((part - part.mean(axis=0)) / part.std(axis=0), full_matrices=False)
+    groups = join(left * np.sqrt(spread), k)
+    means = np.array([part[groups == group].mean(axis=0) for group in range(k)])
+    residuals = part - means[groups]
+    covariance = residuals.T @ residuals / len(part) + _RIDGE * np.eye(part.shape[1])
+    model = GaussianMixture(
+        k,
+        covariance_type="tied",
+        tol=1e-5,
+        reg_covar=_RIDGE,
+        max_iter=1000,
+        weights_init=np.bincount(groups) / len(part),
+        means_init=means,
+        precisions_init=np.linalg.inv(covariance),
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        # After 1,000 steps it moves too little to matter.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return np.asarray(model.fit(part).predict(values))
+
+
+def join(points: np.ndarray, k: int) -> np.ndarray:
+    """Join spots to k groups (N,): each time the two that raise the criterion least.
+
+    The criterion is that of Gaussian groups with a covariance each: the sum over groups of
+    n * log(det(W / n) + (trace(W) + t) / n), W being a group's scatter matrix (D, D), n its spots and t the
+    trace of the scatter of all spots over N * D. Shapes: points (N, D). Source: Fraley, SIAM J. Sci. Comput.
+    20, 1998.
+    """
+    n_points, dimensions = points.shape
+    floor = ((points - points.mean(axis=0)) ** 2).sum() / (n_points * dimensions)
+
+    def criterion(size: np.ndarray, scatter: np.ndarray) -> np.ndarray:
+        full = size > dimensions  # with fewer spots the determinant is 0
+        volume = np.zeros(len(size))
+        volume[full] = np.maximum(np.linalg.det(scatter[full] / size[full, None, None]), 0)
+        return size * np.log(volume + (np.trace(scatter, axis1=1, axis2=2) + floor) / size)
+
+    size, center = np.ones(n_points), points.astype(np.float64)
+    scatter = np.zeros((n_points, dimensions, dimensions))
+    group = np.arange(n_points)
+    own = criterion(size, scatter)
+    # Two single spots have half their squared distance as scatter.
+    squares = (center**2).sum(axis=1)
+    traces = np.maximum(squares[:, None] + squares - 2 * center @ center.T, 0) / 2
+    raised = 2 * np.log((traces + floor) / 2) - own[:, None] - own
+    np.fill_diagonal(raised, np.inf)
+    for _ in range(n_points - k):
+        kept, gone = divmod(int(raised.argmin()), n_points)
+        size[kept], center[kept], scatter[kept] = (
+            part[0] for part in _union(size, center, scatter, kept, np.array([gone]))
+        )
+        group[group == gone] = kept
+        own[kept] = criterion(size[[kept]], scatter[[kept]])[0]
+        raised[gone] = raised[:, gone] = np.inf
+        others = np.setdiff1d(group, kept)
+        union_size, _, union_scatter = _union(size, center, scatter, kept, others)
+        change = criterion(union_size, union_scatter) - own[kept] - own[others]
+        raised[kept, others] = raised[others, kept] = change
+    return np.unique(group, return_inverse=True)[1]
+
+
+def _union(
+    size: np.ndarray, center: np.ndarray, scatter: np.ndarray, one: int, others: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Size, centre and scatter matrix of group `one` united with each of `others`."""
+    total = size[one] + size[others]
+    apart = center[others] - center[one]
+    share = size[others] / total
+    between = (size[one] * share)[:, None, None] * apart[:, :, None] * apart[:, None, :]
+    return total, center[one] + share[:, None] * apart, scatter[one] + scatter[others] + between

@@ -77,3 +77,30 @@ class Protocol:
             keys.SCORED: "all spots clustered; undetermined scored as a label of its own",
         }
         return spots[self.undetermined] + ("; regions refined by their neighbours" if self.refined else "")
+
+    def variations(self) -> list[Protocol]:
+        """The protocol with one thing changed at a time: refinement, `undetermined` spots, k policy.
+
+        Regions that a method finds by itself (clustering keys.OWN) would need another fit for another k or
+        without some spots: of these the other variations alone.
+        """
+        own = self.clustering == keys.OWN
+        found = [dataclasses.replace(self, refined=not self.refined)]
+        for handling in UNDETERMINED:
+            if handling != self.undetermined and not (own and handling == keys.DROPPED):
+                found.append(dataclasses.replace(self, undetermined=handling))
+        if not own:
+            other = "labels" if self.k_policy == "auto" else "auto"
+            found.append(dataclasses.replace(self, k_policy=other))
+        return found
+
+    def difference(self, other: Protocol) -> str:
+        """What the other one does differently, in words."""
+        words = []
+        if other.refined != self.refined:
+            words.append("refined" if other.refined else "not refined")
+        if other.undetermined != self.undetermined:
+            words.append(f"undetermined {other.undetermined}")
+        if other.k_policy != self.k_policy:
+            words.append(f"k policy {other.k_policy}")
+        return ", ".join(words)

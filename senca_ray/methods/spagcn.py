@@ -19,7 +19,6 @@ class SpaGcn(PackageRegionMethod):
     title = "SpaGCN 1.2.7, histology off, p = 0.5, Louvain start searched for k, its own domains"
     citation = "Hu et al., Nature Methods 2021"
     modality = "expression, coordinates"
-    slow = False
     clusterings = (keys.OWN,)
     settings = MappingProxyType(
         {

@@ -1,7 +1,7 @@
 """STAGATE: an autoencoder whose spots attend to the spots around them (Dong & Zhang 2022), reimplemented.
 
-Its weights: `outer` (G, H) and `inner` (H, B), the decoder's `inner_back` (B, H) and `outer_back` (H, G), which
-are the transposed of these, and the attention's vectors `of_spot` and `of_neighbor` (1, H).
+Its weights: `outer` (G, H) and `inner` (H, B) of the encoder, `inner_back` (B, H) and `outer_back` (H, G) of
+the decoder, which are these transposed, and the attention's vectors `of_spot` and `of_neighbor` (1, H).
 """
 
 from __future__ import annotations

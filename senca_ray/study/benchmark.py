@@ -131,24 +131,8 @@ class Benchmark:
             shard=uri,
             seeds=seeds if used.seeded else seeds[:1],
             protocol=main,
-            also=(*others, *(self.variations(main) if self.sensitivity else ())),
+            also=(*others, *(main.variations() if self.sensitivity else ())),
         )
-
-    def variations(self, protocol: Protocol) -> list[Protocol]:
-        """The protocol with one thing changed at a time.
-
-        A method that finds its own regions would have to be fitted anew for another k or without the
-        `undetermined` spots: it is read in the other ways alone.
-        """
-        own = protocol.clustering == keys.OWN
-        found = [dataclasses.replace(protocol, refined=not protocol.refined)]
-        for handling in (keys.UNSCORED, keys.DROPPED, keys.SCORED):
-            if handling != protocol.undetermined and not (own and handling == keys.DROPPED):
-                found.append(dataclasses.replace(protocol, undetermined=handling))
-        if not own:
-            other = "labels" if protocol.k_policy == "auto" else "auto"
-            found.append(dataclasses.replace(protocol, k_policy=other))
-        return found
 
 
 def _wrong(text: str) -> str:

@@ -16,10 +16,14 @@ from senca_ray import keys
 from senca_ray.analysis.statistics import (
     average_within_patients,
     average_within_sections,
+    benjamini_hochberg,
     compare_sections,
     correct_family,
     holm,
+    one_sample,
     paired_comparison,
+    paired_differences,
+    paired_test,
     remark,
 )
 
@@ -300,3 +304,118 @@ def test_a_family_is_corrected_together() -> None:
     assert second["remark"].startswith("compared without E1; with 5 patients")
     assert nothing["remark"] == "no score to compare"
     assert math.isnan(nothing["t_p_holm"])
+
+
+def test_benjamini_hochberg_by_hand() -> None:
+    # Sorted 0.01, 0.02, 0.03, 0.4: times 4/1, 4/2, 4/3, 4/4 gives 0.04, 0.04, 0.04, 0.4.
+    assert benjamini_hochberg([0.4, 0.02, 0.01, 0.03]) == pytest.approx([0.4, 0.04, 0.04, 0.04])
+    # Sorted 0.01, 0.04, 0.045, 0.05: 0.04, 0.08, 0.06, 0.05, lowered to the 0.05 on the right of them.
+    assert benjamini_hochberg([0.05, 0.045, 0.04, 0.01]) == pytest.approx([0.05, 0.05, 0.05, 0.04])
+
+
+def test_benjamini_hochberg_does_not_count_tests_that_were_not_run() -> None:
+    corrected = benjamini_hochberg([0.04, math.nan, 0.01])
+    assert corrected[[0, 2]] == pytest.approx([0.04, 0.02])
+    assert math.isnan(corrected[1])
+    assert np.isnan(benjamini_hochberg([math.nan])).all()
+    assert len(benjamini_hochberg([])) == 0
+
+
+@FEW
+@given(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), max_size=12))
+def test_benjamini_hochberg_is_that_of_statsmodels_and_between_raw_and_holm(pvalues: list[float]) -> None:
+    raw, corrected = np.array(pvalues, dtype=float), benjamini_hochberg(pvalues)
+    run = ~np.isnan(raw)
+    np.testing.assert_array_equal(run, ~np.isnan(corrected))
+    if run.any():
+        np.testing.assert_allclose(corrected[run], multipletests(raw[run], method="fdr_bh")[1])
+    assert (corrected[run] >= raw[run]).all()
+    assert (corrected[run] <= holm(pvalues)[run] + 1e-12).all()
+
+
+def section_scores(scores: dict[str, float]) -> pd.Series:
+    """A score a section, indexed by patient (the first letter) and sample."""
+    return by_section({"score": scores})["score"]
+
+
+def test_paired_differences_by_hand() -> None:
+    values = section_scores({"B1": 0.7, "A1": 0.5, "A2": 0.6, "C1": 0.9, "D1": math.nan})
+    reference = section_scores({"A1": 0.4, "A2": 0.3, "B1": 0.9, "D1": 0.2, "E1": 0.1})
+    # A1 0.1, A2 0.3, B1 -0.2; C1, D1 and E1 are scored on one side only.
+    assert paired_differences(values, reference, "section") == pytest.approx([0.1, 0.3, -0.2])
+    assert paired_differences(values, reference) == pytest.approx([0.2, -0.2])
+    assert len(paired_differences(values[:0], reference)) == 0
+
+
+def test_a_section_counts_the_same_whatever_its_number_of_seeds() -> None:
+    # A1: mean of 3 seeds 0.2 against 1 seed 0.1; A2: 1 seed 0.8 against the mean of 2, 0.5. Over the seeds
+    # as they come A's difference would be 0.35 - 0.367; over its sections it is (0.1 + 0.3) / 2.
+    rows = [("A", "A1", seed, value) for seed, value in enumerate([0.1, 0.2, 0.3])]
+    values = average_within_sections(scores_of(*rows, ("A", "A2", 0, 0.8), ("B", "B1", 0, 0.3)))
+    reference = average_within_sections(
+        scores_of(("A", "A1", 0, 0.1), ("A", "A2", 0, 0.4), ("A", "A2", 1, 0.6), ("B", "B1", 5, 0.4))
+    )
+    assert paired_differences(values, reference) == pytest.approx([0.2, -0.1])
+    assert paired_differences(values, reference, "section") == pytest.approx([0.1, 0.3, -0.1])
+
+
+def test_differences_of_seeds_not_averaged_are_refused() -> None:
+    twice = scores_of(("A", "A1", 0, 0.1), ("A", "A1", 1, 0.2)).set_index([keys.PATIENT, keys.SAMPLE])[
+        keys.ARI
+    ]
+    once = twice[:1]
+    for pair in ((twice, once), (once, twice)):
+        with pytest.raises(ValueError, match=r"section A1 .* average seeds first"):
+            paired_differences(*pair)
+    with pytest.raises(ValueError, match="unit 'seed' found; expected one of patient, section"):
+        paired_differences(once, once, "seed")
+
+
+@FEW
+@given(st.dictionaries(st.sampled_from(SECTIONS), st.tuples(SCORES, SCORES), min_size=1), st.randoms())
+def test_paired_differences_are_those_of_the_paired_comparison(
+    sections: dict[str, tuple[float, float]], order: random.Random
+) -> None:
+    values, reference = (section_scores({s: pair[i] for s, pair in sections.items()}) for i in (0, 1))
+    shuffled = reference.sample(frac=1, random_state=order.randrange(100))
+    found = paired_test(paired_differences(values, shuffled))
+    (expected, _), *_ = compare_sections(values.to_frame(), reference.to_frame())
+    for name in ("n", "wins", "remark"):
+        assert getattr(found, name) == getattr(expected, name)
+    for name in ("mean_difference", "t_p", "wilcoxon_p"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), nan_ok=True, rel=1e-6)
+    assert paired_differences(reference, values) == pytest.approx(-paired_differences(values, reference))
+
+
+def test_remarks_name_the_unit_and_the_test() -> None:
+    assert remark(1, unit="section") == "with 1 section no paired test can be run"
+    text = remark(3, unit="section", test="sign-flip")
+    assert text.startswith("with 3 sections the smallest two-sided sign-flip p is 0.25 and")
+
+
+def test_one_sample_by_hand() -> None:
+    # 0.3, 0.5, 0.4 against 0.2: differences 0.1, 0.3, 0.2, as in the paired case above.
+    test = one_sample(np.array([0.3, math.nan, 0.5, 0.4]), 0.2)
+    assert (test.n, test.test, test.published_mean) == (3, "one-sample", 0.2)
+    assert (test.mean, test.mean_difference) == (pytest.approx(0.4), pytest.approx(0.2))
+    assert test.t_p == pytest.approx(1 - 3.4641016 / math.sqrt(14))
+    assert test.wilcoxon_p == pytest.approx(0.25)
+    assert test.remark.startswith("one-sample test: of the published number only the mean is known")
+    assert "with 3 patients the smallest" in test.remark
+
+
+def test_one_sample_is_that_of_scipy_and_always_says_what_it_is() -> None:
+    values = np.random.default_rng(0).normal(0.25, 0.15, 8)
+    test = one_sample(values, 0.268)
+    assert test.t_p == pytest.approx(stats.ttest_1samp(values, 0.268).pvalue)
+    assert test.t_p == pytest.approx(DescrStatsW(values).ttest_mean(0.268)[1])
+    assert test.wilcoxon_p == pytest.approx(stats.wilcoxon(values - 0.268).pvalue)
+    assert test.remark.endswith("its protocol may differ")
+
+
+@pytest.mark.parametrize(("n", "count"), [(0, "0 sections"), (1, "1 section")])
+def test_one_sample_of_too_few_is_a_remark(n: int, count: str) -> None:
+    test = one_sample(np.full(n, 0.3), 0.2, "section")
+    assert (test.n, math.isnan(test.t_p), math.isnan(test.wilcoxon_p)) == (n, True, True)
+    assert test.remark.startswith("one-sample test")
+    assert test.remark.endswith(f"with {count} no test can be run")

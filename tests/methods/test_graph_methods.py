@@ -146,7 +146,7 @@ def test_stagate_is_what_its_equations_say() -> None:
 
 
 def test_stagate_decodes_with_the_weights_it_encodes_with() -> None:
-    """They stay the same matrix, which Adam's first step moves by the learning rate for each of its two uses."""
+    """They stay one matrix, which Adam's first step moves by the learning rate for each of its two uses."""
     x = torch.rand(42, 12)
     edges = stagate.edges_within(SAMPLE.xy, 1.5)
     sizes = 12, 8, 3
