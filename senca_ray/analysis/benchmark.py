@@ -12,7 +12,7 @@ import pandas as pd
 from senca_ray import keys
 from senca_ray.analysis.blocks import BLOCK, block_order, block_title, with_blocks
 from senca_ray.analysis.evidence import Evidence, evidence
-from senca_ray.analysis.published import HER2ST_ANNOTATED, published_scores
+from senca_ray.analysis.published import published_scores
 from senca_ray.analysis.ranking import Ranking, rank_methods
 from senca_ray.analysis.statistics import (
     average_within_patients,
@@ -38,7 +38,8 @@ BENCHMARK_COLUMNS = (
     "detectable",
 )
 HER2ST_SAMPLES = frozenset({"A1", "B1", "C1", "D1", "E1", "F1", "G2", "H1"})
-"""Ids of the sections behind published.HER2ST_ANNOTATED."""
+"""Ids of the sections behind Table 1 of the paper."""
+_TABLE_1 = "1"
 
 _METHOD = [keys.METHOD, keys.CLUSTERING]
 Key = tuple[str, ...]
@@ -205,18 +206,17 @@ def published_beside(results: pd.DataFrame, description: dict[str, Any]) -> pd.D
         block, samples = block_title(str(source), str(modality)), set(part[keys.SAMPLE])
         if source != keys.ANNOTATED or block not in scores:
             continue
-        mine = next((n for n in scores[block] if is_named(n, description["reference"])), None)
+        mine = next((n for n in map(str, scores[block]) if is_named(n, description["reference"])), None)
         values = scores[block][mine].to_numpy(float) if mine else np.array([])
-        means = printed[(printed["cohort"] == HER2ST_ANNOTATED) & (printed["statistic"] == "mean_ari")]
-        for row in means.to_dict("records") if samples <= HER2ST_SAMPLES else ():
+        means = printed[(printed["table"] == _TABLE_1) & (printed["statistic"] == "mean_ari")]
+        for row in means.to_dict("records") if samples <= HER2ST_SAMPLES and len(values) > 1 else ():
             test = one_sample(values, row["value"], description["unit"])
             found.append(
                 {"block": block, **_printed(row), "n": test.n, "reference_mean": test.mean}
                 | {"t_p": test.t_p, "remark": test.remark}
             )
-        single = printed[
-            (printed["statistic"] == "ari") & printed["setting"].str.split().str[0].isin(samples)
-        ]
+        named = printed["setting"].str.split().str[0].isin(samples)
+        single = printed[named & (printed["statistic"] == "ari")]
         found += [{"block": block, **_printed(row)} for row in single.to_dict("records")]
     return pd.DataFrame(found, columns=list(PUBLISHED_COLUMNS))
 

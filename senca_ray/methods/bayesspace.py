@@ -36,7 +36,16 @@ class BayesSpace(RegionMethod):
     citation = "Zhao et al., Nature Biotechnology 2021"
     kind = keys.PUBLISHED
     source = keys.REIMPLEMENTED
-    checked = "TODO"
+    checked = (
+        "Model, priors, proposal and defaults follow the authors' public source. Mean ARI on the eight annotated "
+        "HER2ST sections 0.170 where the R package gave 0.139 (3 seeds each); within 0.03 of it on B1, C1, F1 "
+        "and H1, above it by 0.24 on A1, 0.07 on G2 and 0.05 on D1, below it by 0.10 on E1. It differs: 10,000 "
+        "iterations instead of 50,000 (as in that comparison); spots that are no neighbours are updated at once "
+        "instead of one by one; the gamma shape of the spots' weights is exact where the package truncates it "
+        "to a whole number; the trend that ranks genes and the mixture that starts the chain, mclust's joining "
+        "included, are written after their descriptions. The chain hardly leaves the mode it starts in, so "
+        "the start decides much."
+    )
     modality = "expression and coordinates"
     clusterings = (keys.OWN,)
     settings = MappingProxyType(
@@ -164,7 +173,9 @@ def mixture_start(values: np.ndarray, k: int, rng: np.random.Generator) -> np.nd
     from sklearn.mixture import GaussianMixture
 
     part = values if len(values) <= _MOST_JOINED else rng.choice(values, _MOST_JOINED, replace=False)
-    left, spread, _ = np.linalg.svd((part - part.mean(axis=0)) / part.std(axis=0), full_matrices=False)
+    left, spread, _ = np.linalg.svd(
+        (part - part.mean(axis=0)) / part.std(axis=0, ddof=1), full_matrices=False
+    )
     groups = join(left * np.sqrt(spread), k)
     means = np.array([part[groups == group].mean(axis=0) for group in range(k)])
     residuals = part - means[groups]

@@ -85,13 +85,13 @@ class PackageMethod(Method):
 
     def _fit(self, sample: Sample, seed: int, k: int | None) -> Embedding:
         if missing := self.missing():
-            raise SencaError(f"{self.name} is {missing}")
+            raise SencaError(f"{self.name}: {missing}")
         with tempfile.TemporaryDirectory(prefix=f"senca-{self.name}-") as folder:
             source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
             ask = {"seed": seed, "k": k, "settings": dict(self.settings)}
             _write(source, sample, ask)
-            # -s and -P leave out the user's packages and the script's folder; -I would also pass over the seed
-            # of hashes. PYTHON* variables of the user do not get here.
+            # -s and -P leave out the user's packages and the script's folder. Not -I: it would ignore the seed
+            # of hashes, too, and no PYTHON variable of the user gets here.
             command = [self.python(), "-sP", _CHILD, self.script, source, target, str(os.getpid())]
             process = subprocess.run(  # noqa: S603  our own script, no shell
                 list(map(str, command)),
@@ -112,7 +112,7 @@ class PackageMethod(Method):
         """What the script found; raises SencaError for what no method may return."""
         with np.load(target, allow_pickle=False) as found:
             values, peak = found["embedding"], float(found["peak_memory_mb"])
-            regions = found["regions"] if "regions" in found else None
+            regions = found.get("regions")
         spots = len(sample.xy)
         problem = ""
         if values.ndim != 2 or len(values) != spots or values.dtype.kind != "f":
@@ -184,13 +184,13 @@ def _make(method: PackageMethod, folder: Path, tell: Callable[[str], None]) -> N
     shutil.rmtree(folder, ignore_errors=True)
     tell("making a virtual environment")
     _step(method, "venv", [sys.executable, "-I", "-m", "venv", folder], tell)
-    pip = [method.python(), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    pip: list[str | Path] = [method.python(), "-I", "-m", "pip", "--disable-pip-version-check", "--no-input"]
     wanted = folder / "requirements.txt"
     wanted.write_text("\n".join(method.requirements) + "\n", encoding="utf-8")
     _step(method, "pip", [*pip, "install", "--progress-bar", "off", "-r", wanted], tell)
     tell("importing it for the first time")
     with tempfile.TemporaryDirectory(prefix="senca-install-") as temporary:
-        check = [method.python(), "-sP", _CHILD, method.script]
+        check: list[str | Path] = [method.python(), "-sP", _CHILD, method.script]
         _step(method, "importing it", check, lambda line: None, method._variables(temporary))
     installed = _step(method, "pip", [*pip, "freeze"], lambda line: None)
     files.write_text(folder / _MARKER, installed)
@@ -224,8 +224,8 @@ def _step(
     if process.returncode != 0:
         end = "".join(lines[-_TAIL:]).strip()
         raise SencaError(
-            f"{method.name} was not installed: {name} ended with exit code {process.returncode}. Nothing was left "
-            f"behind; mend what it says and run `senca methods install {method.name}` again:\n{end}"
+            f"{method.name} was not installed: {name} ended with exit code {process.returncode}. Nothing was "
+            f"left behind; mend what it says and run `senca methods install {method.name}` again:\n{end}"
         )
     return "".join(lines)
 

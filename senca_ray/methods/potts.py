@@ -131,8 +131,8 @@ def flip_regions(
     regions or more. Returns the new regions (N,).
     """
     n_spots, n_regions = log_density.shape
-    step = rng.integers(1, n_regions, n_spots)
-    bar = -rng.standard_exponential(n_spots)
+    step = np.asarray(rng.integers(1, n_regions, n_spots))
+    bar = -np.asarray(rng.standard_exponential(n_spots))
     pull = 2 * gamma / np.maximum(lattice.degree, 1)
     # The last entry stands for the neighbour that is not there: it agrees with no region.
     current = np.append(regions, -1)

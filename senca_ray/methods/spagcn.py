@@ -11,8 +11,8 @@ from senca_ray.methods.package import SCANPY, SCRIPTS, PackageRegionMethod
 class SpaGcn(PackageRegionMethod):
     """SpaGCN with histology off, neighbourhoods giving half of a spot's own weight (p = 0.5).
 
-    The steps and numbers are those of the package's own short cut `detect_spatial_domains_ez_mode`, refinement
-    left out: Louvain starts the clusters, its resolution searched for k of them on short trainings.
+    Steps and numbers are those of the package's own short cut `detect_spatial_domains_ez_mode`, and nothing
+    is refined: Louvain starts the clusters, its resolution searched for k of them by short trainings.
     """
 
     name = "spagcn"

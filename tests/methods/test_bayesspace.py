@@ -13,7 +13,7 @@ from senca_ray.config import Setting
 from senca_ray.data.graph import nearest_neighbors
 from senca_ray.errors import SencaError
 from senca_ray.methods import potts
-from senca_ray.methods.bayesspace import BayesSpace, log_expression, variable_genes
+from senca_ray.methods.bayesspace import BayesSpace, join, log_expression, mixture_start, variable_genes
 from senca_ray.methods.potts import Lattice, Prior
 
 WEAK = Prior(gamma=0.0, degrees_of_freedom=4.0, lambda0=0.01, alpha=1.0, beta=0.01)
@@ -246,6 +246,44 @@ def test_too_few_genes_for_a_trend_are_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(SencaError, match="expected 10 or more"):
         variable_genes(csr_matrix(rng.random((20, 9))), 5)
+
+
+def joined_by_hand(points: np.ndarray, k: int) -> set[frozenset[int]]:
+    """What `join` does, from its criterion alone: every union is tried anew."""
+    n_points, dimensions = points.shape
+    floor = n_points * np.trace(np.cov(points.T, bias=True)) / (n_points * dimensions)
+
+    def term(group: frozenset[int]) -> float:
+        inside = points[sorted(group)]
+        scatter = (inside - inside.mean(axis=0)).T @ (inside - inside.mean(axis=0))
+        volume = np.linalg.det(scatter / len(group))
+        return len(group) * np.log(volume + (np.trace(scatter) + floor) / len(group))
+
+    groups = {frozenset([i]) for i in range(n_points)}
+    while len(groups) > k:
+        pairs = [(a, b) for a in groups for b in groups if min(a) < min(b)]
+        a, b = min(pairs, key=lambda pair: term(pair[0] | pair[1]) - term(pair[0]) - term(pair[1]))
+        groups = groups - {a, b} | {a | b}
+    return groups
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 14), st.integers(1, 5))
+def test_joining_takes_the_cheapest_union_every_time(seed: int, n_points: int, k: int) -> None:
+    points = np.random.default_rng(seed).normal(size=(n_points, 2))
+    group = join(points, min(k, n_points))
+    found = {frozenset(np.flatnonzero(group == g).tolist()) for g in np.unique(group)}
+    assert found == joined_by_hand(points, k)
+
+
+def test_the_start_separates_long_parallel_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(90) % 3
+    # Ten times as long as far apart: k-means would cut them across.
+    values = rng.normal(size=(90, 2)) * [50.0, 0.5] + np.array([0.0, 5.0]) * truth[:, None]
+    assert adjusted_rand_score(truth, mixture_start(values, 3, rng)) == 1
+    monkeypatch.setattr("senca_ray.methods.bayesspace._MOST_JOINED", 60)
+    assert adjusted_rand_score(truth, mixture_start(values, 3, rng)) == 1
 
 
 def test_it_finds_bands_and_repeats_itself() -> None:

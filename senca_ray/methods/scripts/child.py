@@ -1,8 +1,8 @@
-"""Runs inside a method's own environment: reads a section, lets the method's script fit it, writes the result.
+"""Runs inside a method's own environment: reads a section, lets a script fit it, writes what was found.
 
-`python -sP child.py SCRIPT IN.npz OUT.npz PARENT`, with the id of the process that started it; with SCRIPT alone
-it only imports it. A script is a file with one function, `fit(section, settings, seed, k)`, that returns the
-embedding and the regions (or None). Nothing of senca_ray can be imported in here.
+`python -sP child.py SCRIPT IN.npz OUT.npz PARENT`, with the id of the process that started it; with SCRIPT
+alone it only imports it. A script is a file with one function, `fit(section, settings, seed, k)`, that
+returns the embedding and the regions (or None). Nothing of senca_ray can be imported in here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -48,7 +49,10 @@ def main(script: str, source: str, target: str, parent: str) -> None:
     random.seed(ask["seed"])
     np.random.seed(ask["seed"])  # noqa: NPY002  what the packages draw from
     embedding, regions = load(script).fit(section, ask["settings"], ask["seed"], ask["k"])
-    found = {"embedding": np.asarray(embedding), "peak_memory_mb": np.array(_peak_memory_mb())}
+    found: dict[str, Any] = {
+        "embedding": np.asarray(embedding),
+        "peak_memory_mb": np.array(_peak_memory_mb()),
+    }
     if regions is not None:
         found["regions"] = np.asarray(regions)
     for name, values in found.items():

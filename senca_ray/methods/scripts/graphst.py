@@ -15,7 +15,10 @@ _PCA_SEED = 42
 
 
 def fit(section: Any, settings: dict[str, Any], seed: int, k: int | None) -> tuple[np.ndarray, None]:
-    """Return the principal components (N, pcs) of GraphST's reconstruction; its mclust needs R, so no regions."""
+    """Return the principal components (N, pcs) of GraphST's reconstruction.
+
+    No regions: the package finds them with mclust, which needs R.
+    """
     torch.use_deterministic_algorithms(True)
     adata = AnnData(section.counts.astype(np.float32))
     adata.var_names = section.genes

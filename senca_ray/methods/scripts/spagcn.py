@@ -45,7 +45,13 @@ def fit(section: Any, settings: dict[str, Any], seed: int, k: int) -> tuple[np.n
     model = SpaGCN.SpaGCN()
     model.set_l(length)
     model.train(
-        adata, distances, init_spa=True, init="louvain", res=resolution, max_epochs=settings["epochs"], **learning
+        adata,
+        distances,
+        init_spa=True,
+        init="louvain",
+        res=resolution,
+        max_epochs=settings["epochs"],
+        **learning,
     )
     regions, _ = model.predict()
     embedding, _ = model.model.predict(model.embed, model.adj_exp)
