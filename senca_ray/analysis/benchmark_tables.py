@@ -24,14 +24,15 @@ FAMILIES = (
 )
 INTERVAL = (
     "interval: 95 %, bootstrap of the mean difference; detectable: the smallest difference that so few "
+    "{}s could have shown (80 % power)"
 )
-"""What the columns of the tests mean, up to the unit's name."""
+"""What the columns of the tests mean; to be filled with the unit's name."""
 
 
 def format_benchmark(
     summary: pd.DataFrame, results: pd.DataFrame, description: dict[str, Any]
 ) -> Iterator[Table]:
-    """All tables of a benchmark in order: scores and tests a block, sections, sensitivity, published scores."""
+    """All tables of a benchmark: scores and tests of each block, sections, sensitivity, published scores."""
     ranked = rankings(results, description)
     single = summary[summary[keys.CLUSTERING] != keys.CONSENSUS]
     for block, rows in single.groupby("block", sort=False):
@@ -112,7 +113,7 @@ def _tests(block: str, rows: pd.DataFrame, ranking: Ranking | None, description:
         ],
         [
             *remark_lines(zip(names, compared["remark"], strict=True)),
-            f"{INTERVAL}{unit}s could have shown (80 % power)",
+            INTERVAL.format(unit),
             FAMILIES,
             *_friedman(ranking, unit),
         ],
@@ -140,8 +141,8 @@ def _friedman(ranking: Ranking | None, unit: str) -> list[str]:
         shown = "< 0.001" if ranking.friedman_p < 0.001 else f"= {ranking.friedman_p:.3f}"
         texts.insert(
             0,
-            f"Friedman over {len(ranking.methods)} methods and {count(ranking.n, unit)}: p {shown}; Nemenyi: mean "
-            f"ranks that differ by {ranking.critical_difference:.1f} differ at 0.05",
+            f"Friedman over {len(ranking.methods)} methods and {count(ranking.n, unit)}: p {shown}; Nemenyi: "
+            f"mean ranks that differ by {ranking.critical_difference:.1f} differ at 0.05",
         )
     return texts
 
@@ -193,7 +194,7 @@ def _sensitivity(frame: pd.DataFrame, description: dict[str, Any]) -> Iterator[T
             [
                 "agreement: Kendall's tau-b with the ranking as reported, over the methods read both ways",
                 *(
-                    f"{row['reading']}: {row['moved']} moves from place {row['moved_from']} to {row['moved_to']}"
+                    f"{row['reading']}: {row['moved']} from place {row['moved_from']} to {row['moved_to']}"
                     for row in rows.to_dict("records")
                     if row["moved"] and row["reading"] != AS_REPORTED
                 ),

@@ -276,13 +276,13 @@ def test_joining_takes_the_cheapest_union_every_time(seed: int, n_points: int, k
     assert found == joined_by_hand(points, k)
 
 
-def test_the_start_separates_long_parallel_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", [200, 60])
+def test_the_start_separates_long_groups(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senca_ray.methods.bayesspace._MOST_JOINED", most)
     rng = np.random.default_rng(0)
-    truth = np.arange(90) % 3
-    # Ten times as long as far apart: k-means would cut them across.
-    values = rng.normal(size=(90, 2)) * [50.0, 0.5] + np.array([0.0, 5.0]) * truth[:, None]
-    assert adjusted_rand_score(truth, mixture_start(values, 3, rng)) == 1
-    monkeypatch.setattr("senca_ray.methods.bayesspace._MOST_JOINED", 60)
+    truth = np.arange(150) % 3
+    # Longer than far apart: the shared covariance has to be found, too.
+    values = rng.normal(size=(150, 2)) * [8.0, 0.5] + np.array([0.0, 6.0]) * truth[:, None]
     assert adjusted_rand_score(truth, mixture_start(values, 3, rng)) == 1
 
 
