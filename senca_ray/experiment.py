@@ -139,7 +139,8 @@ def _described(description: dict[str, Any]) -> Study:
     }
     if description["kind"] == "grid":
         own = {name: description[name] for name in ("variants", "default", "vary")}
-        return Grid(**shared | own)
+        markers = description.get("markers")
+        return Grid(**shared | own, markers=None if markers is None else tuple(markers))
     if description["kind"] == "benchmark":
         own = {name: description[name] for name in ("reference", "unit", "slow_seeds", "sensitivity")}
         del shared["controls"]

@@ -129,6 +129,19 @@ def configs(file: Path | None, changes: list[str] | None, encoder: str | None = 
     return from_mapping(Configs, values)
 
 
+def gene_list(text: str) -> tuple[str, ...]:
+    """Genes separated by commas, or those of a file named @FILE, one a line; raises ProblemsError."""
+    problem = f"{text!r} found; expected genes separated by commas, or @FILE with one a line"
+    try:
+        names = Path(text[1:]).read_text(encoding="utf-8").split("\n") if text[:1] == "@" else text.split(",")
+    except (OSError, ValueError) as error:
+        raise ProblemsError([Problem("-", "--genes", f"{problem} ({error})")], "the options") from None
+    genes = tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    if not genes:
+        raise ProblemsError([Problem("-", "--genes", problem)], "the options")
+    return genes
+
+
 def guarded(command: Callable[..., Any]) -> None:
     """Run a command line: what a user can fix is told in words and ends with exit code 2."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def publish(out: Path, console: Console) -> None:
 
 def _summary(
     out: Path, description: dict[str, Any], results: pd.DataFrame
-) -> tuple[pd.DataFrame, list[Table]]:
+) -> tuple[pd.DataFrame, list[Table | str]]:
     """The summary, and the tables that the terminal shows."""
     from senca_ray.analysis import selection as chosen
     from senca_ray.analysis.benchmark import benchmark_summary
@@ -55,7 +56,8 @@ def _summary(
     agreement = format_agreement(objective_agreement(results))
     if description["kind"] == "grid":
         summary = sweep_summary(results, description["default"], order=list(description["variants"]))
-        return summary, [*format_summary(summary, seeds, protocol), *agreement]
+        shown = [*format_summary(summary, seeds, protocol), *agreement]
+        return summary, [*shown, *_markers(out, description)]
     selection = chosen.read_selection(out)
     summary = sweep_summary(chosen.with_selection(results, selection), description["default"])
     more = [
@@ -63,3 +65,14 @@ def _summary(
         chosen.format_suggestions(chosen.suggestion_table(selection)),
     ]
     return summary, [*format_summary(summary, seeds, protocol), *more, *agreement]
+
+
+def _markers(out: Path, description: dict[str, Any]) -> Iterator[Table | str]:
+    """The marker tables of a study that asks for them."""
+    if description.get("markers") is None:
+        return
+    from senca_ray.analysis.study_markers import format_study_markers, study_markers, write_markers
+
+    markers = study_markers(out, description)
+    write_markers(out, markers)
+    yield from format_study_markers(markers, description["markers"])

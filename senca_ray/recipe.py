@@ -18,16 +18,18 @@ from senca_ray.study_file import (
     AblationPart,
     BenchmarkPart,
     CohortPart,
+    MarkersPart,
     SearchPart,
     StudyFile,
     SweepPart,
     read_study_file,
 )
 
-_ENDING = """Every fit is repeated with every seed, beside the controls: the same network untrained, smoothed
-PCA, smoothed image features, coordinates alone. The study's folder ends with results.parquet (a row a fit,
-and one for what the seeds agree on), summary.csv (the comparison, with paired tests) and report.html. The
-same command again goes on where it stopped; `senca study show` tells how far it is.
+_CONTROLS = """Every fit is repeated with every seed, beside the controls: the same network untrained,
+smoothed PCA, smoothed image features, coordinates alone."""
+_ENDING = """The study's folder ends with results.parquet (a row a fit, and one for what the seeds agree on),
+summary.csv (the comparison, with paired tests) and report.html. The same command again goes on where it
+stopped; `senca study show` tells how far it is.
 
 \b
 On the embedded simulated cohort:
@@ -75,8 +77,8 @@ def benchmark_command(
             list[str],
             typer.Option(
                 "--method",
-                help="NAME, NAME:CLUSTERING, or all methods of a kind: model, null, simple, published; may be "
-                "repeated. `senca methods` lists them.",
+                help="NAME, NAME:CLUSTERING, or all methods of a kind: model, null, simple, published; may "
+                "be repeated. `senca methods` lists them.",
                 metavar="NAME",
             ),
         ] = preset_methods,
@@ -110,7 +112,28 @@ def benchmark_command(
         }
         return {"benchmark": from_mapping(BenchmarkPart, given)}
 
-    return _command(name, title, explain, shape, settings)
+    return _command(name, title, explain, shape, settings, benchmark=True)
+
+
+def markers_command(*, name: str, title: str, explain: str, k: str) -> Callable[[], None]:
+    """The command line of an experiment that reports the marker genes of the model's regions.
+
+    `k` is the k policy where --k is left out.
+    """
+
+    def shape(
+        genes: Annotated[
+            str | None,
+            typer.Option(
+                help="Genes to report, separated by commas, or @FILE with one a line. Left out: those of the "
+                "paper's Table 3.",
+                metavar="A,B,...",
+            ),
+        ] = None,
+    ) -> dict[str, Any]:
+        return {"markers": MarkersPart(genes=None if genes is None else options.gene_list(genes))}
+
+    return _command(name, title, explain, shape, k=k)
 
 
 def search_command(*, name: str, title: str, space: dict[str, str], explain: str) -> Callable[[], None]:
@@ -230,10 +253,13 @@ def _command(
     explain: str,
     shape: Callable[..., dict[str, Any]],
     settings: Path | None = None,
+    k: str = "labels",
+    benchmark: bool = False,
 ) -> Callable[[], None]:
     """A command line with the options of `shape`, which says what kind of study it is, and those of all.
 
-    `settings` is the YAML file that stands in for --config where that is left out.
+    `settings` is the YAML file that stands in for --config, `k` the k policy, where these are left out. A
+    `benchmark` names its controls itself.
     """
 
     def shared(
@@ -256,7 +282,7 @@ def _command(
                 metavar="N",
             ),
         ] = None,
-        k: options.KPolicy = "labels",
+        k: options.KPolicy = k,
         clustering: options.Clustering = "ward",
         pair: options.Pair = None,
         undetermined: options.Undetermined = keys.UNSCORED,
@@ -309,8 +335,9 @@ def _command(
     shared.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
     shared.__annotations__ = {p.name: p.annotation for p in keyword_only}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    beside = "" if benchmark else f"{_CONTROLS}\n\n"
     script = f"{name.replace('-', '_')}.py"
-    app.command(help=f"{explain}\n\n{_ENDING.format(script=script)}")(shared)
+    app.command(help=f"{explain}\n\n{beside}{_ENDING.format(script=script)}")(shared)
     return lambda: options.guarded(lambda: app(standalone_mode=True))
 
 

@@ -6,7 +6,7 @@
     cohort: {data: her2st/data, format: her2st}
     seeds: 15
 
-Exactly one of `sweep`, `ablation`, `search` and `benchmark` says what kind of study it is.
+Exactly one of `sweep`, `ablation`, `search`, `benchmark` and `markers` says what kind of study it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SIMULATED_SEEDS, REAL_SEEDS = 5, 15
 """Seeds by default: enough to see the mechanics, and what a claim about sections needs."""
 
-_KINDS = ("sweep", "ablation", "search", "benchmark")
+_KINDS = ("sweep", "ablation", "search", "benchmark", "markers")
 _STRICT: dict[str, str] = {"extra": "forbid"}
 
 
@@ -100,6 +100,16 @@ class BenchmarkPart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MarkersPart:
+    """Marker genes of the model's regions."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+
+    genes: tuple[str, ...] | None = None
+    """Genes to report beside each region's strongest; left out: those of the paper's Table 3."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CohortPart:
     """Where the sections come from; all left out: the embedded simulated cohort."""
 
@@ -131,6 +141,7 @@ class StudyFile:
     ablation: AblationPart | None = None
     search: SearchPart | None = None
     benchmark: BenchmarkPart | None = None
+    markers: MarkersPart | None = None
     cohort: CohortPart = field(default_factory=CohortPart)
     seeds: int | None = None
     """Fits are repeated with seeds 0 to this number less one; left out: 5, on your own sections 15."""
@@ -215,6 +226,7 @@ class StudyFile:
         return made
 
     def _made(self, shared: dict[str, Any]) -> Study:
+        from senca_ray.analysis.markers import paper_markers
         from senca_ray.study import grid
         from senca_ray.study.benchmark import Benchmark
         from senca_ray.study.search import Search
@@ -227,6 +239,10 @@ class StudyFile:
             return grid.Grid(variants=variants, default=self.ablation.default, **shared)
         if self.benchmark:
             return Benchmark(**shared, **dataclasses.asdict(self.benchmark))
+        if self.markers:
+            genes = self.markers.genes
+            genes = tuple(dict.fromkeys(paper_markers()["gene"])) if genes is None else genes
+            return grid.Grid(variants={keys.DEFAULT: {}}, default=keys.DEFAULT, markers=genes, **shared)
         assert self.search is not None
         given = {f.name: getattr(self.search, f.name) for f in dataclasses.fields(SearchPart)}
         if self.search.racing is None:

@@ -27,7 +27,7 @@ DOUBLE_DIPPING = (
     "the regions."
 )
 """To be said wherever these p-values are shown."""
-_COLUMNS_EXPLAINED = (
+COLUMNS_EXPLAINED = (
     "effect: 1 where every spot inside shows more of the gene than every spot outside, 0 where neither side "
     "does, -1 the reverse (rank-biserial correlation). p: Wilcoxon rank-sum test against all other spots, "
     "adjusted after Benjamini-Hochberg over all genes of the section. in, out: spots with the gene. fold "
@@ -175,11 +175,12 @@ def format_markers(
 ) -> Table:
     """The markers of one section for a terminal of 80 columns: all rows, or the `top` genes of a region.
 
-    `missing` names genes asked for that the section does not have.
+    `missing` names genes asked for that the section does not have. COLUMNS_EXPLAINED and DOUBLE_DIPPING
+    are to stand below the last table.
     """
     shown = markers if top is None else top_markers(markers, top)
     untested = markers.loc[markers["p"].isna(), "region"].unique()
-    notes = [_COLUMNS_EXPLAINED, DOUBLE_DIPPING]
+    notes = []
     if len(untested):
         names = ", ".join(f"region {region}" for region in untested)
         notes.append(f"Not tested, fewer than {LEAST_SPOTS} spots inside or outside: {names}.")

@@ -37,13 +37,13 @@ class BayesSpace(RegionMethod):
     kind = keys.PUBLISHED
     source = keys.REIMPLEMENTED
     checked = (
-        "Model, priors, Metropolis step and defaults follow the paper and the authors' public source; "
-        "mean ARI on the eight annotated HER2ST sections 0.170 where the R package had 0.139 (3 seeds "
-        "each): within 0.03 of it on B1, C1, F1 and H1, farthest on A1 (0.24 above) and E1 (0.10 below). "
-        "Differs: 10,000 iterations, as in that run, not the package's default of 50,000; all spots of a "
-        "lattice colour are updated at once, not one by one; the shape of the weights' gamma "
-        "distribution is not cut to an integer; the variance trend (scran) and the first regions "
-        "(mclust), which the chain seldom strays far from, are own code after their descriptions."
+        "Model, priors, Metropolis step and defaults follow the authors' public source; mean ARI on the "
+        "eight annotated HER2ST sections 0.170 where the R package had 0.139 (3 seeds each): within 0.03 "
+        "of it on B1, C1, F1 and H1, farthest on A1 (0.24 above) and E1 (0.10 below). Differs: 10,000 "
+        "iterations, as in that run, not the package's default of 50,000; all spots of a lattice colour "
+        "are updated at once, not one by one; the shape of the weights' gamma distribution is not cut to "
+        "an integer; the variance trend (scran's, simplified) and the first regions (mclust's), which "
+        "the chain seldom strays far from, are own code."
     )
     modality = "expression and coordinates"
     clusterings = (keys.OWN,)

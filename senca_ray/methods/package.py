@@ -64,7 +64,7 @@ class PackageMethod(Method):
         """Folder of the virtual environment: another one when the requirements change."""
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         digest = hashlib.sha256("\n".join((python, *self.requirements)).encode()).hexdigest()
-        return files.cache() / "methods" / f"{self.name}-{digest[:12]}"
+        return files.cache().absolute() / "methods" / f"{self.name}-{digest[:12]}"
 
     def python(self) -> Path:
         """Python of the environment."""
@@ -90,8 +90,8 @@ class PackageMethod(Method):
             source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
             ask = {"seed": seed, "k": k, "settings": dict(self.settings)}
             _write(source, sample, ask)
-            # -s and -P leave out the user's packages and the script's folder. Not -I: it would ignore the seed
-            # of hashes, too, and no PYTHON variable of the user gets here.
+            # -s and -P leave out the user's packages and the script's folder; -I would ignore the seed of
+            # hashes as well, and no PYTHON variable of the user gets here anyway.
             command = [self.python(), "-sP", _CHILD, self.script, source, target, str(os.getpid())]
             process = subprocess.run(  # noqa: S603  our own script, no shell
                 list(map(str, command)),

@@ -37,6 +37,8 @@ class Grid:
     seeds: tuple[int, ...]
     protocol: Protocol = field(default_factory=Protocol)
     controls: tuple[str, ...] = CONTROLS
+    markers: tuple[str, ...] | None = None
+    """Genes to report in the regions of the default, beside each region's strongest; None: no markers."""
 
     def __post_init__(self) -> None:
         problems = list(seed_problems(self.seeds))
@@ -55,7 +57,8 @@ class Grid:
 
     def describe(self) -> dict[str, Any]:
         """What the study's description says about it besides cohort, setting, seeds and protocol."""
-        return {"kind": "grid", "variants": self.variants, "vary": self.vary, "default": self.default}
+        own = {"kind": "grid", "variants": self.variants, "vary": self.vary, "default": self.default}
+        return own if self.markers is None else own | {"markers": list(self.markers)}
 
     def most_trials(self, shards: dict[str, str]) -> int:
         """Number of its trials."""

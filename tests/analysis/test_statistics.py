@@ -345,6 +345,8 @@ def test_paired_differences_by_hand() -> None:
     assert paired_differences(values, reference, "section") == pytest.approx([0.1, 0.3, -0.2])
     assert paired_differences(values, reference) == pytest.approx([0.2, -0.2])
     assert len(paired_differences(values[:0], reference)) == 0
+    # In sorted order, also where both sides share another.
+    assert paired_differences(values[:2], values[:2] * 0, "section") == pytest.approx([0.5, 0.7])
 
 
 def test_a_section_counts_the_same_whatever_its_number_of_seeds() -> None:
