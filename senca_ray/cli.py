@@ -11,6 +11,7 @@ import typer
 from senca_ray import keys, options
 from senca_ray.cli_bench import bench
 from senca_ray.cli_clean import clean
+from senca_ray.cli_methods import methods_app
 from senca_ray.cli_study import study_app
 from senca_ray.errors import ProblemsError
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(study_app, name="study")
+app.add_typer(methods_app, name="methods")
 
 StudyFolder = Annotated[
     Path, typer.Argument(help="The study's folder (an experiment's --out).", metavar="DIR")
@@ -114,9 +116,7 @@ def fit(
     out: Annotated[Path | None, typer.Option(help="Left out: SAMPLE.h5ad", metavar="FILE")] = None,
     method: Annotated[
         str,
-        typer.Option(
-            help="senca, or a control: untrained, smoothed-pca, smoothed-image, coordinates.", metavar="NAME"
-        ),
+        typer.Option(help="senca, or another one that `senca methods` lists.", metavar="NAME"),
     ] = "senca",
     seed: Annotated[int, typer.Option(help="Seed of the fit.", metavar="N")] = 0,
     k: options.KPolicy = "labels",
@@ -140,11 +140,22 @@ def fit(
 
 
 @app.command()
-def resume(study: StudyFolder, address: options.Address = None) -> None:
+def resume(
+    study: StudyFolder,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Run trials with failed fits again, for example of a method installed since. Without it a "
+            "failure stays: the same error would come again.",
+        ),
+    ] = False,
+    address: options.Address = None,
+) -> None:
     """Finish a study that was stopped; no finished trial runs again."""
     from senca_ray.experiment import resume as finish
 
-    finish(study, address=address)
+    finish(study, address=address, retry_failed=retry_failed)
 
 
 @app.command()

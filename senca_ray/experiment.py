@@ -67,18 +67,24 @@ def run_study(study: Study, cohort: Cohort, out: Path, *, address: str | None = 
         _finish(out, study, shards, console)
 
 
-def resume(out: Path, *, address: str | None = None) -> None:
-    """Finish the study in `out`, running no finished trial again.
+def resume(out: Path, *, address: str | None = None, retry_failed: bool = False) -> None:
+    """Finish the study in `out`, running no finished trial again but, if asked for, those that failed.
 
-    Raises SencaError when `out` holds no study, ProblemsError when its shards are gone or changed.
+    Raises SencaError when `out` holds no study, or a search whose failed trials are to be tried again (what
+    it suggested since rests on them); ProblemsError when its shards are gone or changed.
     """
     from senca_ray.analysis.description import read_description
 
     description = read_description(out)
     study, shards = _described(description), description["shards"]
+    if retry_failed and isinstance(study, Search):
+        raise SencaError(
+            f"{out}: a search cannot try its failed trials again, because what it suggested since rests on "
+            "them; start it anew with another --out"
+        )
     check_unchanged(shards, description.get("fingerprints", {}))
     with lock.held(out), cluster.connected(address):
-        _finish(out, study, shards, Console())
+        _finish(out, study, shards, Console(), retry_failed)
 
 
 def _with_ahead(study: Study, out: Path) -> Study:
@@ -148,7 +154,9 @@ def _described(description: dict[str, Any]) -> Study:
     return Search.described(description, shared)
 
 
-def _finish(out: Path, study: Study, shards: dict[str, str], console: Console) -> None:
+def _finish(
+    out: Path, study: Study, shards: dict[str, str], console: Console, retry_failed: bool = False
+) -> None:
     """Run what is missing, then tables, statistics and report. Needs a connected cluster and the lock."""
     import ray
 
@@ -157,7 +165,7 @@ def _finish(out: Path, study: Study, shards: dict[str, str], console: Console) -
 
     with _resumable(out), watched():
         sink = aggregator(out)
-        plan = _plan(study, shards, out, sink)
+        plan = _plan(study, shards, out, sink, retry_failed)
         if plan.finished:
             console.print(f"all {plan.done} trials were finished before")
         else:
@@ -189,11 +197,11 @@ def _resumable(out: Path) -> Iterator[None]:
         raise SencaError(f"the Ray cluster was lost ({type(error).__name__}); {go_on}") from error
 
 
-def _plan(study: Study, shards: dict[str, str], out: Path, sink: Any) -> Plan:
+def _plan(study: Study, shards: dict[str, str], out: Path, sink: Any, retry_failed: bool) -> Plan:
     import ray
 
     if not isinstance(study, Search):
-        stored = {tuple(key) for key in ray.get(sink.keys.remote())}
+        stored = {tuple(key) for key in ray.get(sink.keys.remote(failed=not retry_failed))}
 
         def done(trial: Trial) -> bool:
             return all(key in stored for key in _row_keys(trial))

@@ -28,9 +28,9 @@ class Aggregator:
         """Store a batch of rows (one fsync) and return how many were new; on disk when this returns."""
         return self._journal.append(rows)
 
-    def keys(self) -> list[RowKey]:
-        """Keys of the rows stored, of failed ones too: what need not be run again."""
-        return self._journal.keys()
+    def keys(self, failed: bool = True) -> list[RowKey]:
+        """Keys of the rows stored, with or without failed ones: what need not be run again."""
+        return self._journal.keys(failed)
 
     def rows(self, wanted: Sequence[RowKey]) -> list[Row]:
         """The rows under these keys, in their order, without `regions`; keys without a row are left out."""

@@ -71,9 +71,9 @@ class Journal:
                 self._remember(row)
         return len(accepted)
 
-    def keys(self) -> list[RowKey]:
-        """The keys stored (values in the order of keys.ROW_KEY), of failed rows too."""
-        return list(self._rows)
+    def keys(self, failed: bool = True) -> list[RowKey]:
+        """The keys stored (values in the order of keys.ROW_KEY), with or without those of failed rows."""
+        return [key for key, values in self._rows.items() if failed or values[_STATUS] == keys.OK]
 
     def rows(self, wanted: Sequence[RowKey]) -> list[Row]:
         """The rows under these keys, in their order, without `regions`; keys without a row are left out."""

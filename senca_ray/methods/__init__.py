@@ -10,15 +10,40 @@ import importlib.metadata
 
 from senca_ray.errors import SencaError
 from senca_ray.methods.base import Embedding, Method, RegionMethod, TrainedMethod
+from senca_ray.methods.bayesspace import BayesSpace
+from senca_ray.methods.congr import ConGar, ConGcr
+from senca_ray.methods.const import ConSt
 from senca_ray.methods.coordinates import Coordinates
+from senca_ray.methods.deepst import DeepSt
+from senca_ray.methods.gcn_autoencoder import GcnAutoencoder
+from senca_ray.methods.graphst import GraphSt
 from senca_ray.methods.senca import Senca, Untrained
 from senca_ray.methods.smoothed_image import SmoothedImage
 from senca_ray.methods.smoothed_pca import SmoothedPca
+from senca_ray.methods.spagcn import SpaGcn
+from senca_ray.methods.stagate import Stagate
 
-METHODS: dict[str, Method] = {
-    m.name: m for m in (Senca(), Untrained(), SmoothedPca(), SmoothedImage(), Coordinates())
-}
-"""Every method of this package by name."""
+_CLASSES: tuple[type[Method], ...] = (
+    Senca,
+    # nulls
+    Untrained,
+    Coordinates,
+    # simple
+    SmoothedPca,
+    SmoothedImage,
+    GcnAutoencoder,
+    # published: the paper's Table 1, then others
+    BayesSpace,
+    SpaGcn,
+    DeepSt,
+    ConSt,
+    ConGcr,
+    ConGar,
+    Stagate,
+    GraphSt,
+)
+METHODS: dict[str, Method] = {method.name: method for method in (cls() for cls in _CLASSES)}
+"""Every method of this package by name, in the order of lists."""
 
 MODEL = "senca"
 CONTROLS = ("untrained", "smoothed-pca", "smoothed-image", "coordinates")

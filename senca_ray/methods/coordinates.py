@@ -16,6 +16,7 @@ class Coordinates(Method):
     kind = keys.NULL
     modality = "coordinates"
     clusterings = ("kmeans",)
+    fixed_embedding = True
 
     def genes_needed(self, setting: Setting) -> int:
         """One: expression is not used."""
