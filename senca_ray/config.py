@@ -97,6 +97,8 @@ class PrepareConfig:
 
     min_gene_count: int = 10
     """Genes with a smaller total count over the section are dropped (paper, section 3.1)."""
+    min_gene_spots: int = 0
+    """Genes counted in fewer spots of the section are dropped; 0, the paper's, drops none."""
     target_sum: float = 1e4
     """Counts of a spot are scaled to this total before log1p."""
     hvg_flavor: Literal["seurat", "cell_ranger"] = "seurat"
@@ -117,6 +119,7 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         conditions = {
             "min_gene_count": (self.min_gene_count >= 0, "0 or more"),
+            "min_gene_spots": (self.min_gene_spots >= 0, "0 or more"),
             "target_sum": (self.target_sum > 0, "more than 0"),
             "hvg_flavor": (self.hvg_flavor in ("seurat", "cell_ranger"), "'seurat' or 'cell_ranger'"),
             "max_neighbors": (self.max_neighbors >= 10, "10 or more (spatial coherence looks at 10)"),

@@ -31,11 +31,13 @@ def order_genes(section: RawSection, config: PrepareConfig) -> Expression:
     of the counts file. Raises ProblemsError when no gene is left.
     """
     totals = np.asarray(section.counts.sum(axis=0)).ravel()
-    kept = np.flatnonzero(totals >= config.min_gene_count)
+    spots = (section.counts > 0).getnnz(axis=0)
+    kept = np.flatnonzero((totals >= config.min_gene_count) & (spots >= config.min_gene_spots))
     if len(kept) == 0:
         message = (
-            f"0 of {len(totals)} genes have a total count of {config.min_gene_count} or more; "
-            "expected at least one; check the counts or lower min_gene_count"
+            f"0 of {len(totals)} genes have a total count of {config.min_gene_count} or more in "
+            f"{config.min_gene_spots} spots or more; expected at least one; check the counts or lower "
+            "min_gene_count and min_gene_spots"
         )
         place = section.files.place(section.files.counts)
         raise ProblemsError([Problem(section.files.sample, place, message)], "1 section")

@@ -52,7 +52,9 @@ def test_genes_below_ten_counts_are_dropped(tmp_path: Path) -> None:
 def test_no_gene_left_names_the_file_and_the_fix(tmp_path: Path) -> None:
     section = toy_section(tmp_path)
     empty = dataclasses.replace(section, counts=section.counts * 0)
-    with pytest.raises(ProblemsError, match=r"T1  T1.tsv: 0 of 60 genes .* lower min_gene_count"):
+    with pytest.raises(
+        ProblemsError, match=r"T1  T1.tsv: 0 of 60 genes .* lower min_gene_count and min_gene_spots"
+    ):
         order_genes(empty, PrepareConfig())
 
 
@@ -62,3 +64,13 @@ def test_a_spot_without_counts_is_ordinary(tmp_path: Path) -> None:
     counts[5] = 0
     expression = order_genes(dataclasses.replace(section, counts=csr_matrix(counts)), PrepareConfig())
     assert np.isfinite(expression.dispersion).any()
+
+
+def test_genes_of_few_spots_are_dropped_when_asked(tmp_path: Path) -> None:
+    section = toy_section(tmp_path)
+    one_spot = section.counts.tolil()
+    one_spot[:, 0] = 0
+    one_spot[5, 0] = 100
+    section = dataclasses.replace(section, counts=one_spot.tocsr())
+    asked = (PrepareConfig(min_gene_spots=n) for n in (0, 1, 2))
+    assert ["G0" in order_genes(section, config).genes for config in asked] == [True, True, False]
