@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 from senca_ray.fit.section import section_tensors
+from senca_ray.fit.threads import one_thread
 from senca_ray.model.graph_transformer import dropout_mask
 from senca_ray.model.losses import loss_terms
 from senca_ray.model.senca import Output, SectionTensors, Senca
@@ -67,7 +67,7 @@ def train(
     generators of the seed's own. Training that goes on from a checkpoint ends with the same numbers.
     Raises SencaError when the loss or the embedding is not finite.
     """
-    with _one_thread():
+    with one_thread():
         section = section_tensors(sample, setting, device)
         model, masks = initialise(section, setting, seed)
 
@@ -94,7 +94,7 @@ def train_batch(
     Each seed starts from the weights and draws the masks of its own `train`; only the order of sums
     differs. In the order of `seeds`; a seed that diverges gives the error that `train` would raise.
     """
-    with _one_thread():
+    with one_thread():
         section = section_tensors(sample, setting, device)
         models, masks = zip(*(initialise(section, setting, seed) for seed in seeds), strict=True)
         weights, _ = stack_module_state(list(models))
@@ -130,7 +130,7 @@ def untrained(sample: Sample, setting: Setting, seed: int) -> np.ndarray:
 
     It is the control of every claim about training.
     """
-    with _one_thread(), torch.no_grad():
+    with one_thread(), torch.no_grad():
         section = section_tensors(sample, setting)
         model, _ = initialise(section, setting, seed)
         return model(section).embedding.numpy()
@@ -232,14 +232,3 @@ def _trained(
         )
     terms = {name: tuple(values[index] for values in epochs) for name, epochs in training.terms.items()}
     return Trained(embedding, losses, terms, training.earlier_seconds / len(training.seeds))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread: the number of threads changes the order of sums, and so the result."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

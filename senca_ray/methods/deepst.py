@@ -11,13 +11,18 @@ from senca_ray.methods.package import SCANPY, SCRIPTS, PackageRegionMethod
 class DeepSt(PackageRegionMethod):
     """DeepST without image, with the settings of its README.
 
-    Its own domains are those before its refinement: Leiden, resolution searched for k.
+    Its own domains are those before its refinement: Leiden, resolution searched for k. A section of fewer
+    spots than components gets one component less than it has spots.
     """
 
     name = "deepst"
     title = "DeepST (deepstkit 2.0.3) without image, README settings"
     citation = "Xu et al., Nucleic Acids Research 2022"
-    modality = "expression, coordinates"
+    checked = (
+        "an edge index stands in for torch_sparse's matrix: torch-geometric 2.8.1's GAT layers, read for it, "
+        "add self-loops to both alike and use no edge values"
+    )
+    modality = "expression and coordinates"
     slow = True
     clusterings = ("leiden", "kmeans", keys.OWN)
     settings = MappingProxyType({"pre_epochs": 500, "epochs": 500, "pcs": 200})

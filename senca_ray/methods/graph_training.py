@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from senca_ray.errors import SencaError
+from senca_ray.fit.threads import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     Network = TypeVar("Network", bound=nn.Module)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run torch on one thread: the number of threads changes the order of sums, and so the result.
-
-    Usable as a decorator, `@one_thread()`, of everything that computes with a network.
-    """
-    # A limit set before torch was imported does not reach it, and methods import it only when they run.
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def fit_full_graph(

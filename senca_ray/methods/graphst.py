@@ -16,7 +16,7 @@ class GraphSt(PackageMethod):
     name = "graphst"
     title = "GraphST 1.1.1, 600 epochs, PCA 20 of its reconstruction, tied Gaussian mixture for mclust EEE"
     citation = "Long et al., Nature Communications 2023"
-    modality = "expression, coordinates"
+    modality = "expression and coordinates"
     slow = True
     clusterings = ("gmm-tied",)
     settings = MappingProxyType({"epochs": 600, "pcs": 20})

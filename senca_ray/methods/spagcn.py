@@ -18,7 +18,7 @@ class SpaGcn(PackageRegionMethod):
     name = "spagcn"
     title = "SpaGCN 1.2.7, histology off, p = 0.5, Louvain start searched for k, its own domains"
     citation = "Hu et al., Nature Methods 2021"
-    modality = "expression, coordinates"
+    modality = "expression and coordinates"
     clusterings = (keys.OWN,)
     settings = MappingProxyType(
         {

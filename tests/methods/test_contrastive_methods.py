@@ -17,8 +17,6 @@ from senca_ray.methods.congr import ConGar, ConGcr
 from senca_ray.methods.const import ConSt
 
 # torch-geometric compiles functions of its own when it is imported.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")
-
 METHODS: tuple[type[Method], ...] = (ConGcr, ConGar, ConSt)
 SMALL: dict[str, dict[str, Any]] = {
     "congcr": {"genes": 30, "hidden": 12, "embedding": 8, "projection": 6, "image_hidden": 10, "batch": 20},

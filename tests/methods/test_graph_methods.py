@@ -17,8 +17,6 @@ from senca_ray.methods.graph_training import fit_full_graph
 from senca_ray.methods.stagate import Stagate
 
 # torch-geometric compiles functions of its own when it is imported.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.*` is deprecated:DeprecationWarning")
-
 METHODS: tuple[type[Method], ...] = (Stagate, GcnAutoencoder)
 SAMPLE = toy_sample(columns=7, rows=6, genes=40, image=False)
 
