@@ -13,6 +13,7 @@ from scipy.sparse import triu
 from scipy.spatial.distance import cdist
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
@@ -25,8 +26,8 @@ CLUSTERINGS = ("ward", "average", "complete", "kmeans", "gmm-tied", "leiden")
 AUTO_RANGE = range(2, 13)
 """Numbers of regions that the policy `auto` compares."""
 
-_STARTS = 10
-"""Starts of k-means and of the Gaussian mixture, of which the best is kept."""
+_STARTS, _MIXTURE_STARTS = 10, 5
+"""Starts of k-means and of a Gaussian mixture, of which the best is kept."""
 _RIDGE = 1e-6
 """Added to the variance of every principal axis of a mixture, as a share of that of the first."""
 _GRAPH_NEIGHBORS = 15
@@ -95,9 +96,7 @@ def silhouette_curve(embedding: np.ndarray, clustering: str) -> dict[int, float]
     What depends on a seed starts from seed 0 here, so that k does not vary with the seed of a trial.
     """
     divide = _clusterer(embedding, clustering, seed=0)
-    curve = {
-        k: silhouette(embedding, renumber(divide(k))) for k in AUTO_RANGE if k < len(embedding)
-    }
+    curve = {k: silhouette(embedding, renumber(divide(k))) for k in AUTO_RANGE if k < len(embedding)}
     return {k: value for k, value in curve.items() if not np.isnan(value)}
 
 
@@ -106,7 +105,7 @@ def cluster(embedding: np.ndarray, k: int, clustering: str, seed: int) -> np.nda
 
     - ward, average, complete: agglomerative, whatever the seed.
     - kmeans: the best of ten starts.
-    - gmm-tied: a Gaussian mixture whose components share one full covariance (mclust's EEE); of ten starts
+    - gmm-tied: a Gaussian mixture whose components share one full covariance (mclust's EEE); of five starts
       the likeliest, those first in which every component is the likeliest one of some spot. The embedding
       is taken along its principal axes, those without variance left out and N - k of them at most, because
       a covariance of N spots and k means has no more. Near that bound it cannot be estimated and the
@@ -167,12 +166,13 @@ def _mixture(values: np.ndarray, seed: int) -> Divide:
     from sklearn.mixture import GaussianMixture
 
     axes = _principal_axes(values)
-    starts = np.random.default_rng(seed).integers(2**31, size=_STARTS).tolist()
 
     def divide(k: int) -> np.ndarray:
+        # Starts one after the other, as scikit-learn would draw them for n_init, to see what each one fills.
+        random = check_random_state(seed)
         found = []
-        for start in starts:
-            model = GaussianMixture(k, covariance_type="tied", reg_covar=_RIDGE, random_state=start)
+        for _ in range(_MIXTURE_STARTS):
+            model = GaussianMixture(k, covariance_type="tied", reg_covar=_RIDGE, random_state=random)
             with warnings.catch_warnings():
                 # After 100 steps the likelihood moves too little to matter.
                 warnings.simplefilter("ignore", ConvergenceWarning)
@@ -184,9 +184,8 @@ def _mixture(values: np.ndarray, seed: int) -> Divide:
 
 
 def _principal_axes(values: np.ndarray) -> np.ndarray:
-    """Positions (N, R) of values (N, D) along their R principal axes with variance, the first one's being 1."""
+    """Positions (N, R) of values (N, D) along their R principal axes with variance; the first one's is 1."""
     left, spread, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
-    # Two distinct rows may differ by less than their mean can be told: then the first axis alone is left.
     kept = spread >= spread[0] * max(values.shape) * np.finfo(float).eps
     return left[:, kept] * spread[kept] / max(spread[0], np.finfo(float).tiny) * np.sqrt(len(values))
 

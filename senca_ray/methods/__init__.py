@@ -11,12 +11,18 @@ import importlib.metadata
 from senca_ray.errors import SencaError
 from senca_ray.methods.base import Embedding, Method, RegionMethod, TrainedMethod
 from senca_ray.methods.bayesspace import BayesSpace
+from senca_ray.methods.concatenated import Concatenated
 from senca_ray.methods.congr import ConGar, ConGcr
 from senca_ray.methods.const import ConSt
 from senca_ray.methods.coordinates import Coordinates
 from senca_ray.methods.deepst import DeepSt
+from senca_ray.methods.depth import Depth
 from senca_ray.methods.gcn_autoencoder import GcnAutoencoder
 from senca_ray.methods.graphst import GraphSt
+from senca_ray.methods.image import Image
+from senca_ray.methods.pca import Pca
+from senca_ray.methods.pearson import Pearson
+from senca_ray.methods.random_regions import RandomRegions
 from senca_ray.methods.senca import Senca, Untrained
 from senca_ray.methods.smoothed_image import SmoothedImage
 from senca_ray.methods.smoothed_pca import SmoothedPca
@@ -28,9 +34,15 @@ _CLASSES: tuple[type[Method], ...] = (
     # nulls
     Untrained,
     Coordinates,
+    Depth,
+    RandomRegions,
     # simple
+    Pca,
     SmoothedPca,
+    Pearson,
+    Image,
     SmoothedImage,
+    Concatenated,
     GcnAutoencoder,
     # published: the paper's Table 1, then others
     BayesSpace,

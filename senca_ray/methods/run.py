@@ -16,6 +16,7 @@ from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.fit.refinement import refine
 from senca_ray.fit.regions import CLUSTERINGS, choose_k, cluster, parse_k_policy, renumber
 from senca_ray.fit.scores import score
 from senca_ray.methods.base import Embedding, Method, RegionMethod, TrainedMethod
@@ -246,8 +247,6 @@ def _outcome(
         k = choose_k(protocol.k_policy, part, values, clustering) if k is None else k
         found = cluster(values, k, clustering, seed)
     if protocol.refined:
-        from senca_ray.fit.refinement import refine
-
         found = refine(found, part.nearest(REFINE_NEIGHBORS))
     scores = score(part, values, found, protocol.pair, protocol.undetermined == keys.SCORED)
     regions = np.full(len(kept), keys.NO_REGION, dtype=np.int16)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
-from senca_ray.errors import SencaError
 from senca_ray.methods.base import Embedding, Method
-from senca_ray.methods.smoothing import neighborhood_mean
-
-_NEIGHBORS, _ROUNDS = 8, 2
+from senca_ray.methods.image import image_features
+from senca_ray.methods.smoothing import smoothed
 
 
 class SmoothedImage(Method):
@@ -16,6 +16,7 @@ class SmoothedImage(Method):
 
     name = "smoothed-image"
     title = "image only: the encoder's features, mean over 8 neighbours twice, ward"
+    settings = MappingProxyType({"neighbors": 8, "rounds": 2})
     clusterings = ("ward",)
     modality = "image"
     needs_image = True
@@ -27,9 +28,7 @@ class SmoothedImage(Method):
 
     def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
         """Return the smoothed features, (N, F); raises SencaError for a section without image."""
-        if sample.image_features is None:
-            raise SencaError(f"{sample.name}: {self.name} needs an image and the section has none")
-        values = sample.image_features
-        for _ in range(_ROUNDS):
-            values = neighborhood_mean(values, sample.nearest(_NEIGHBORS))
+        values = image_features(sample, self.name)
+        for _ in range(self.settings["rounds"]):
+            values = smoothed(sample, values, self.settings["neighbors"])
         return Embedding(values)

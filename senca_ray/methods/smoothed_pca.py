@@ -1,36 +1,35 @@
-"""Spatially smoothed PCA with k-means: the simple control that is hard to beat."""
+"""Spatially smoothed PCA: the simple control that is hard to beat."""
 
 from __future__ import annotations
+
+from types import MappingProxyType
 
 import numpy as np
 
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.methods.base import Embedding, Method
-from senca_ray.methods.smoothing import neighborhood_mean
-
-_HVGS, _NEIGHBORS, _COMPONENTS = 2000, 4, 15
+from senca_ray.methods.pca import principal_components
+from senca_ray.methods.smoothing import smoothed, standardised
 
 
 class SmoothedPca(Method):
-    """2,000 HVGs, z-score, mean over a spot and its 4 neighbours, 15 principal components."""
+    """2,000 HVGs, z-score of at most 10, mean over a spot and its 4 neighbours, 15 principal components."""
 
     name = "smoothed-pca"
     title = "expression only: 2,000 HVGs, z-score, mean over 4 neighbours, PCA 15, k-means"
-    clusterings = ("kmeans",)
+    settings = MappingProxyType({"hvgs": 2000, "highest_score": 10, "neighbors": 4, "components": 15})
+    clusterings = ("kmeans", "gmm-tied", "ward", "leiden")
+    fixed_embedding = True
 
     def genes_needed(self, setting: Setting) -> int:
         """2,000, whatever the setting."""
-        return _HVGS
+        return self.settings["hvgs"]
 
     def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
         """Return the principal components, (N, 15) or as many as the section allows."""
-        from sklearn.decomposition import PCA
-
-        genes = min(_HVGS, len(sample.genes))
-        expression = sample.expression(genes)
-        spread = expression.std(axis=0)
-        scores = (expression - expression.mean(axis=0)) / np.where(spread > 0, spread, 1)
-        smoothed = neighborhood_mean(scores, sample.nearest(_NEIGHBORS))
-        components = min(_COMPONENTS, genes, len(smoothed) - 1)
-        return Embedding(PCA(components, svd_solver="full").fit_transform(smoothed))
+        own = self.settings
+        scores = standardised(sample.expression(min(own["hvgs"], len(sample.genes))))
+        # A rare gene's single count is no finding: cut off where scanpy's users do.
+        scores = np.minimum(scores, own["highest_score"])
+        return Embedding(principal_components(smoothed(sample, scores, own["neighbors"]), own["components"]))
