@@ -13,20 +13,18 @@ from senca_ray.methods.base import Method, RegionMethod
 from senca_ray.methods.package import PackageMethod, install
 from senca_ray.screen import Screen
 
-methods_app = typer.Typer(
-    help="List methods; show one; install the authors' package of one.",
-    rich_markup_mode=None,
-)
+methods_app = typer.Typer(rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="A method, as `senca methods` lists it.", metavar="NAME")]
 
 
 @methods_app.callback(invoke_without_command=True)
 def list_methods(context: typer.Context) -> None:
-    """List every method, whose code it runs and whether it is installed.
+    """List methods; show one; install the authors' package of one.
 
-    Source is `ours`, `package` (the authors' own, in an environment of its own) or `reimplemented`. Methods
-    that other packages add stand below ours; those that cannot be used are named with the reason.
+    The list tells whose code each runs and whether it is installed. Source is `ours`, `package` (the authors'
+    own, in an environment of its own) or `reimplemented`. Methods that other packages add stand below ours;
+    those that cannot be used are named with the reason.
 
     \b
     Examples:
@@ -91,8 +89,8 @@ def show(name: Name) -> None:
 def install_package(name: Name) -> None:
     """Install the authors' package of a method, in an environment of its own.
 
-    It goes to your cache folder and takes about 1 GB and some minutes. Where it is there already, nothing
-    happens.
+    It goes to your cache folder and takes about 2 GB (more where torch comes with CUDA) and some minutes.
+    Where it is there already, nothing happens.
 
     \b
     Example:

@@ -43,7 +43,6 @@ _CLASSES: tuple[type[Method], ...] = (
     Image,
     SmoothedImage,
     Concatenated,
-    GcnAutoencoder,
     # published: the paper's Table 1, then others
     BayesSpace,
     SpaGcn,
@@ -53,6 +52,7 @@ _CLASSES: tuple[type[Method], ...] = (
     ConGar,
     Stagate,
     GraphSt,
+    GcnAutoencoder,
 )
 METHODS: dict[str, Method] = {method.name: method for method in (cls() for cls in _CLASSES)}
 """Every method of this package by name, in the order of lists."""

@@ -23,7 +23,7 @@ class GcnAutoencoder(Method):
     name = "gcn-autoencoder"
     title = "expression only: 2,000 HVGs, z-score, graph-convolution autoencoder over 4 neighbours, k-means"
     citation = "graph convolution: Kipf & Welling, ICLR 2017; graph autoencoder: Kipf & Welling, arXiv 2016"
-    kind = keys.SIMPLE
+    kind = keys.PUBLISHED
     source = keys.OURS
     settings = MappingProxyType(
         {

@@ -17,8 +17,10 @@ from senca_ray.analysis.tables import HOLM_FAMILIES
 from senca_ray.files import write_text
 from senca_ray.methods import MODEL
 from senca_ray.methods.protocol import Protocol
+from senca_ray.report.benchmark import benchmark_content
+from senca_ray.report.benchmark_figures import benchmark_figures
 from senca_ray.report.figures import render, sweep_figures
-from senca_ray.report.maps import SectionMaps, overlay, section_maps
+from senca_ray.report.maps import NOT_CLUSTERED_COLOUR, SectionMaps, overlay, section_maps
 from senca_ray.report.search import objective_name, search_content
 from senca_ray.report.search_figures import search_figures
 from senca_ray.report.tables import block, failures, setting_tables
@@ -26,6 +28,7 @@ from senca_ray.report.view import StudyView, explain, load_study, n_fits, settin
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _NOTHING = "–"
+_SMALL_P = 0.001
 _SOURCE_WORDS = {
     keys.ANNOTATED: "annotated by a pathologist",
     keys.TRANSFERRED: "transferred labels: approximate",
@@ -58,6 +61,12 @@ def _environment() -> Environment:
         "score": lambda value: _number(value, ".3f"),
         "difference": lambda value: _number(value, "+.3f"),
         "p": lambda value: _number(value, ".2g"),
+        "small_p": _small_p,
+        "rank": lambda value: _number(value, ".2f"),
+        "decimal": lambda value: _number(value, ".1f"),
+        "effect": lambda value: _number(value, "+.2f"),
+        "whole": lambda value: _number(value, ".0f"),
+        "amount": lambda value: _number(value, ".2f" if value < 10 else ".0f"),
         "base64": _base64,
         "counted": _counted,
         "objective": objective_name,
@@ -75,6 +84,11 @@ def _number(value: Any, form: str) -> str:
     return _NOTHING if pd.isna(value) else format(float(value), form).replace("-", "−")
 
 
+def _small_p(value: Any) -> str:
+    """A p-value among many: no digits that nobody can rely on."""
+    return "< 0.001" if value < _SMALL_P else _number(value, ".2g")
+
+
 def _counted(number: int, noun: str) -> str:
     """'1 section', '2 sections'."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -82,9 +96,9 @@ def _counted(number: int, noun: str) -> str:
 
 def _content(view: StudyView) -> dict[str, Any]:
     description = view.description
-    figures = {title: render(figure, "svg") for title, figure in sweep_figures(view)}
+    bench = _benchmark(view) if description["kind"] == "benchmark" else None
     numbers = {sample: number for number, sample in enumerate(description["shards"], start=1)}
-    failed = view.results[view.results[keys.STATUS] == keys.FAILED]
+    failed = view.tried[view.tried[keys.STATUS] == keys.FAILED]
     settings = settings_of(description)
     return {
         "study": description,
@@ -93,6 +107,8 @@ def _content(view: StudyView) -> dict[str, Any]:
         "vary": description.get("vary"),
         "values": [value_of(description, n) for n in settings] if description.get("vary") else [],
         "consensus": (view.compared[keys.CLUSTERING] == keys.CONSENSUS).any(),
+        "bench": bench,
+        "unit": bench["unit"] if bench else keys.PATIENT,
         "search": _search(view, view.selection) if view.selection else None,
         "n_sections": len(description["shards"]),
         "n_patients": view.results[keys.PATIENT].nunique(),
@@ -100,18 +116,37 @@ def _content(view: StudyView) -> dict[str, Any]:
         "model": explain(MODEL),
         "protocol": Protocol.read(view.description).words(),
         "holm": HOLM_FAMILIES,
-        "blocks": [
-            block(view, str(title), rows, figures.get(str(title)))
-            for title, rows in view.summary.groupby("block", sort=False)
-        ],
+        "blocks": [] if bench else _blocks(view),
         "ranking": view.ranking.to_dict("records"),
-        "n_rows": n_fits(view.results),
+        "n_rows": n_fits(view.tried),
         "n_failed": n_fits(failed),
-        "failures": failures(failed),
+        "failures": [] if bench else failures(failed),
+        "not_clustered": NOT_CLUSTERED_COLOUR,
         "numbers": numbers,
         "sections": [{"number": n} | _section(view, sample) for sample, n in numbers.items()],
         "tables": setting_tables(description),
     }
+
+
+def _blocks(view: StudyView) -> list[dict[str, Any]]:
+    figures = {title: render(figure, "svg") for title, figure in sweep_figures(view)}
+    return [
+        block(view, str(title), rows, figures.get(str(title)))
+        for title, rows in view.summary.groupby("block", sort=False)
+    ]
+
+
+def _benchmark(view: StudyView) -> dict[str, Any]:
+    figures = [
+        {
+            "block": shown.block,
+            "name": shown.name,
+            "caption": shown.caption,
+            "drawing": render(shown.figure, "svg"),
+        }
+        for shown in benchmark_figures(view)
+    ]
+    return benchmark_content(view) | {"figures": figures}
 
 
 def _search(view: StudyView, selection: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 
 from senca_ray import keys
+from senca_ray.analysis.blocks import block_title
 from senca_ray.data.shards import Display
+from senca_ray.report.benchmark import REFERENCE, featured, method_name
 from senca_ray.report.view import VARIANT, StudyView, is_consensus, is_model
 
 PALETTE = (
@@ -25,8 +27,9 @@ PALETTE = (
     *("#332288", "#999933", "#882255", "#44AA99", "#AA4499", "#DDCC77"),
 )
 """Safe for colour-blind eyes: Okabe and Ito's, then those of Tol's muted scheme that differ from them."""
-UNDETERMINED_COLOUR = "#C4C4C4"
-_UNDETERMINED = -1
+UNDETERMINED_COLOUR, NOT_CLUSTERED_COLOUR = "#C4C4C4", "#EDEDED"
+_UNDETERMINED, NOT_CLUSTERED = -1, -2
+"""Codes of spots that have no label, and of those that a protocol leaves out of clustering."""
 
 _SIDE, _PICTURE_PIXELS, _IMAGE_PIXELS = 1000, 480, 720
 """Longer side of a drawing in its own units, of a picture of it, and of the H&E image on the page."""
@@ -40,7 +43,8 @@ class SpotMap:
 
     title: str
     kind: str
-    """'labels', 'model', 'consensus' (of the seeds of a model's setting) or 'control'."""
+    """'labels', 'model', 'consensus' (of the seeds of a model's setting) or 'control'; of a benchmark
+    'labels', 'reference', 'consensus' or the kind of another method."""
     codes: np.ndarray | None
     """(N,) colour code of every spot; None where there are no regions."""
     row: pd.Series | None
@@ -76,6 +80,8 @@ class SectionMaps:
     maps: tuple[SpotMap, ...]
     legend: tuple[tuple[str, str, int], ...]
     """Label, colour and number of spots."""
+    not_clustered: int
+    """Spots that no map of regions gives a region to, by the study's protocol."""
     extra: tuple[str, ...]
     """Colours of regions that match no label."""
 
@@ -96,7 +102,8 @@ def section_maps(view: StudyView, sample: str) -> SectionMaps:
             regions = np.asarray(row[keys.REGIONS])
             # Without labels the first map, the default setting, lends its colours to the others: colours
             # that stand for no label of another section.
-            reference = regions + len(codes) if reference is None else reference
+            if reference is None:
+                reference = np.where(regions >= 0, regions + len(codes), NOT_CLUSTERED)
             matched = match(regions, reference, first_free=len(codes))
         maps.append(SpotMap(title, kind, matched, row))
     used = {int(code) for m in maps if m.codes is not None for code in np.unique(m.codes)}
@@ -108,22 +115,30 @@ def section_maps(view: StudyView, sample: str) -> SectionMaps:
         spacing=spacing,
         maps=tuple(maps),
         legend=tuple(entry for entry in legend if entry[2]),
+        not_clustered=max(
+            (int((m.codes == NOT_CLUSTERED).sum()) for m in maps if m.codes is not None), default=0
+        ),
         extra=tuple(colour_of(code) for code in sorted(used) if code >= len(codes)),
     )
 
 
 def colour_of(code: int) -> str:
-    """The colour of a label or region code; light grey for undetermined (-1)."""
-    return UNDETERMINED_COLOUR if code == _UNDETERMINED else PALETTE[code % len(PALETTE)]
+    """The colour of a label or region code; greys for spots that have none."""
+    greys = {_UNDETERMINED: UNDETERMINED_COLOUR, NOT_CLUSTERED: NOT_CLUSTERED_COLOUR}
+    return greys.get(code) or PALETTE[code % len(PALETTE)]
 
 
 def match(regions: np.ndarray, reference: np.ndarray, first_free: int) -> np.ndarray:
     """Colour codes (N,) of regions (N,), each region matched to at most one code of `reference` (N,).
 
     One-to-one with the largest overlap (Hungarian method); negative codes are not matched. Regions that
-    match nothing get codes from `first_free` on, or from above the reference's where that is higher.
+    match nothing get codes from `first_free` on, or from above the reference's where that is higher; spots
+    without a region (keys.NO_REGION) get NOT_CLUSTERED.
     """
-    names, inverse = np.unique(regions, return_inverse=True)
+    result = np.full(len(regions), NOT_CLUSTERED)
+    clustered = regions != keys.NO_REGION
+    names, inverse = np.unique(regions[clustered], return_inverse=True)
+    reference = reference[clustered]
     codes = np.unique(reference[reference >= 0])
     overlap = np.array(
         [[((inverse == i) & (reference == c)).sum() for c in codes] for i in range(len(names))]
@@ -135,7 +150,8 @@ def match(regions: np.ndarray, reference: np.ndarray, first_free: int) -> np.nda
     unmatched = chosen == _UNDETERMINED
     start = max(first_free, int(codes.max()) + 1 if len(codes) else 0)
     chosen[unmatched] = start + np.arange(unmatched.sum())
-    return chosen[inverse]
+    result[clustered] = chosen[inverse]
+    return result
 
 
 def overlay(section: SectionMaps, codes: np.ndarray) -> str:
@@ -182,9 +198,12 @@ def _shown(view: StudyView, sample: str) -> Iterator[tuple[str, str, pd.Series]]
     """Title, kind and row of every variant of a section, the default setting first.
 
     Of the consensus partitions only one is shown, beside its single seed: of a search the one of the chosen
-    setting, else of the default.
+    setting, else of the default. Of a benchmark see `featured`.
     """
     rows = view.drawn(sample)
+    if view.description["kind"] == "benchmark":
+        yield from _featured(view, sample, rows)
+        return
     groups = dict(iter(rows.groupby(list(VARIANT))))
     variants = view.variants(rows)
     settings = [v[1] for v in variants if is_model(v)]
@@ -199,6 +218,20 @@ def _shown(view: StudyView, sample: str) -> Iterator[tuple[str, str, pd.Series]]
             row = groups[combined].iloc[0]
             if row[keys.STATUS] == keys.OK:
                 yield f"consensus, {setting}", "consensus", row
+
+
+def _featured(view: StudyView, sample: str, rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series]]:
+    """The methods of a benchmark that maps show, those run on this section; the reference's consensus too."""
+    display = view.displays[sample]
+    groups = dict(iter(rows.groupby([keys.METHOD, keys.CLUSTERING])))
+    for shown in featured(view.summary, block_title(display.label_source, display.modality)):
+        method, own = shown[keys.METHOD], groups.get((shown[keys.METHOD], shown[keys.CLUSTERING]))
+        if own is None:
+            continue
+        yield method_name(shown), REFERENCE if shown["is_default"] else shown["kind"], _typical(own)
+        combined = groups.get((method, keys.CONSENSUS))
+        if shown["is_default"] and combined is not None and combined.iloc[0][keys.STATUS] == keys.OK:
+            yield f"consensus, {method}", "consensus", combined.iloc[0]
 
 
 def _typical(rows: pd.DataFrame) -> pd.Series:

@@ -19,7 +19,7 @@ def setting_tables(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
     tables = {"Model settings": description["setting"], "Preparation": description["prepare"]}
     if description["kind"] == "search":
         tables["Searched"] = {name: range_text(given) for name, given in description["space"].items()}
-    elif not description["vary"]:
+    elif description["kind"] == "grid" and not description["vary"]:
         tables["Variants"] = {
             label: changes_text(changes) if changes else "as the model settings say"
             for label, changes in description["variants"].items()

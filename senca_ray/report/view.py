@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from senca_ray import keys
+from senca_ray.analysis.benchmark import main_rows
 from senca_ray.analysis.description import read_description
 from senca_ray.analysis.objectives import objective_agreement
 from senca_ray.analysis.results import read_regions, read_results
@@ -17,7 +18,7 @@ from senca_ray.analysis.selection import TUNED, read_selection, with_selection
 from senca_ray.analysis.tables import sample_table
 from senca_ray.data.shards import Display, read_display
 from senca_ray.errors import Problem, ProblemsError, SencaError
-from senca_ray.methods import METHODS, MODEL
+from senca_ray.methods import MODEL, all_methods
 
 _MADE_BY = {
     keys.STUDY_FILE: "give the folder that was an experiment's --out",
@@ -41,7 +42,10 @@ class StudyView:
     results: pd.DataFrame
     """One row a seed and one a consensus, with its `regions`, (N,) int16, where it has any."""
     compared: pd.DataFrame
-    """The rows that tables are made of: of a search the default, what was tested, and the controls."""
+    """The rows that tables and maps are made of.
+
+    Of a search the default, what was tested, and the controls; of a benchmark those under its own protocol.
+    """
     summary: pd.DataFrame
     """One row per block and variant, with its tests."""
     sections: pd.DataFrame
@@ -49,7 +53,7 @@ class StudyView:
     ranking: pd.DataFrame
     """How well scores without labels rank the settings; empty where that cannot be said."""
     selection: dict[str, Any] | None
-    """What a search tried and chose, selection.json; None for a grid."""
+    """What a search tried and chose, selection.json; None for all others."""
     displays: dict[str, Display]
     """Sections by sample id, in the study's order."""
     unreadable: dict[str, str]
@@ -68,13 +72,20 @@ class StudyView:
 
     @property
     def folds(self) -> list[dict[str, Any]]:
-        """The folds of a search; none for a grid."""
+        """The folds of a search; none for all others."""
         return self.selection["folds"] if self.selection else []
 
     @property
     def main_fold(self) -> dict[str, Any]:
         """The fold of a search whose choice is the one to go on with: of all patients, else the only one."""
         return next((fold for fold in self.folds if fold["name"] == keys.FOLD_ALL), self.folds[0])
+
+    @property
+    def tried(self) -> pd.DataFrame:
+        """The rows whose failures are told; a method that is not installed is missing, which is none."""
+        if self.description["kind"] != "benchmark":
+            return self.results
+        return self.compared[~self.compared[keys.METHOD].isin(missing(self.compared))]
 
     def drawn(self, sample: str) -> pd.DataFrame:
         """The rows of a section that maps show.
@@ -128,13 +139,30 @@ def _rank(variant: Variant, description: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def n_fits(rows: pd.DataFrame) -> int:
-    """Fits among result rows: a consensus is none."""
-    return int((rows[keys.CLUSTERING] != keys.CONSENSUS).sum())
+    """Fits among result rows: a consensus is none, and a fit may be read in several ways."""
+    single = rows[rows[keys.CLUSTERING] != keys.CONSENSUS]
+    return len(single[[keys.METHOD, keys.SETTING, keys.SAMPLE, keys.SEED]].drop_duplicates())
+
+
+def missing(rows: pd.DataFrame) -> dict[str, str]:
+    """Methods that are not installed where the study ran, with the way to get each."""
+    found = {}
+    known = all_methods()
+    for name, part in rows[rows[keys.CLUSTERING] != keys.CONSENSUS].groupby(keys.METHOD):
+        if (part[keys.STATUS] == keys.OK).any():
+            continue
+        now = known[str(name)].missing() if name in known else ""
+        reason = next(iter(part[keys.REASON]))
+        # What was missing when the study ran may be there when the page is drawn.
+        if reason.startswith("not installed") or (now and reason == now):
+            found[str(name)] = str(reason)
+    return found
 
 
 def explain(method: str) -> str:
     """What a method does, in words; empty for one that is not installed here."""
-    return METHODS[method].title if method in METHODS else ""
+    known = all_methods()
+    return known[method].title if method in known else ""
 
 
 def load_study(study_dir: Path) -> StudyView:
@@ -154,7 +182,10 @@ def load_study(study_dir: Path) -> StudyView:
     description = read_description(folder)
     results = read_results(folder).merge(read_regions(folder), how="left", on=list(keys.ROW_KEY))
     selection = read_selection(folder) if description["kind"] == "search" else None
+    benchmark = description["kind"] == "benchmark"
     compared = with_selection(results, selection) if selection else results
+    if benchmark:
+        compared = main_rows(results, description)
     displays, unreadable = _read_displays(description["shards"])
     return StudyView(
         folder=folder,
@@ -163,7 +194,7 @@ def load_study(study_dir: Path) -> StudyView:
         compared=compared,
         summary=_read_summary(folder),
         sections=sample_table(compared),
-        ranking=objective_agreement(results),
+        ranking=pd.DataFrame() if benchmark else objective_agreement(results),
         selection=selection,
         displays=displays,
         unreadable=unreadable,
@@ -173,8 +204,11 @@ def load_study(study_dir: Path) -> StudyView:
 def _read_summary(folder: Path) -> pd.DataFrame:
     path = folder / keys.SUMMARY_FILE
     try:
-        summary = pd.read_csv(path, dtype={"n_paired": "Int64", "wins": "Int64"})
-        return summary.assign(remark=summary["remark"].fillna(""))
+        # "null" is a kind of method, not an empty cell.
+        numbers: Any = {"n_paired": "Int64", "wins": "Int64"}
+        summary = pd.read_csv(path, dtype=numbers, keep_default_na=False, na_values=[""])
+        words = [name for name in ("remark", "kind", "source") if name == "remark" or name in summary]
+        return summary.assign(**{name: summary[name].fillna("") for name in words})
     except (OSError, ValueError, KeyError) as error:
         fix = _MADE_BY[keys.SUMMARY_FILE].format(folder)
         raise SencaError(f"{path}: cannot be read ({error}); {fix}") from None

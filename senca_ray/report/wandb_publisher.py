@@ -22,7 +22,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from senca_ray import keys
+from senca_ray.analysis.benchmark import published_beside
 from senca_ray.analysis.selection import choices
+from senca_ray.analysis.sensitivity import sensitivity
+from senca_ray.report.benchmark_figures import benchmark_figures
 from senca_ray.report.figures import render, sweep_figures
 from senca_ray.report.maps import picture, section_maps
 from senca_ray.report.search import suggestions
@@ -185,8 +188,11 @@ def _content(view: StudyView) -> dict[str, Any]:
     }
     if len(view.ranking):
         content["label_free_objectives"] = wandb.Table(dataframe=_plain(view.ranking))
-    for title, figure in sweep_figures(view):
-        content[f"sweep/{_slug(title)}"] = _image(figure, title)
+    if view.description["kind"] == "benchmark":
+        content |= _benchmark(view)
+    else:
+        for title, figure in sweep_figures(view):
+            content[f"sweep/{_slug(title)}"] = _image(figure, title)
     if view.selection:
         content["search/suggestions"] = wandb.Table(dataframe=_plain(suggestions(view, view.folds)))
         content["search/choices"] = wandb.Table(dataframe=_plain(choices(view.selection, view.results)))
@@ -205,6 +211,20 @@ def _content(view: StudyView) -> dict[str, Any]:
     return content
 
 
+def _benchmark(view: StudyView) -> dict[str, Any]:
+    """Figures and tables that only a benchmark has; empty tables are left out."""
+    import wandb
+
+    made = (("sensitivity", sensitivity), ("published", published_beside))
+    tables = {f"benchmark/{name}": make(view.results, view.description) for name, make in made}
+    content: dict[str, Any] = {
+        name: wandb.Table(dataframe=_plain(frame)) for name, frame in tables.items() if len(frame)
+    }
+    for shown in benchmark_figures(view):
+        content[f"benchmark/{shown.name}/{_slug(shown.block)}"] = _image(shown.figure, shown.caption)
+    return content
+
+
 def _image(figure: Figure, caption: str) -> Any:
     import wandb
 
@@ -213,16 +233,18 @@ def _image(figure: Figure, caption: str) -> Any:
 
 
 def _headline(view: StudyView) -> Iterator[tuple[str, Any]]:
+    # A method of a benchmark has one setting, and a row for each of its clusterings.
+    told_by = keys.CLUSTERING if view.description["kind"] == "benchmark" else keys.SETTING
     for row in view.summary.to_dict("records"):
         if pd.notna(row["mean_ari"]):
             part = "/consensus" if row[keys.CLUSTERING] == keys.CONSENSUS else ""
-            name = f"{_slug(row['block'])}{part}/{row[keys.METHOD]}/{row[keys.SETTING]}/mean_ari"
+            name = f"{_slug(row['block'])}{part}/{row[keys.METHOD]}/{row[told_by]}/mean_ari"
             yield name, row["mean_ari"]
     if view.selection:
         yield "search/chosen", view.main_fold["chosen"]
     yield "sections", len(view.description["shards"])
     yield "patients", int(view.results[keys.PATIENT].nunique())
-    yield "failed_fits", n_fits(view.results[view.results[keys.STATUS] == keys.FAILED])
+    yield "failed_fits", n_fits(view.tried[view.tried[keys.STATUS] == keys.FAILED])
 
 
 def _artifact(view: StudyView) -> Any:

@@ -364,6 +364,52 @@ def test_a_table_from_before_the_consensus_is_read(tmp_path: Path) -> None:
     assert old[keys.STABILITY].dtype == float
 
 
+def test_a_journal_from_before_the_protocol_is_gone_on_with(tmp_path: Path) -> None:
+    """What was read in one way only was read 'unscored'; its trials are not run again."""
+    rows = [result_row(), consensus_row(), failed_row(**{keys.SEED: 1})]
+    Journal(tmp_path).append(rows)
+    old = [{name: v for name, v in row.items() if name != keys.PROTOCOL} for row in lines(tmp_path)]
+    (tmp_path / keys.JOURNAL_FILE).write_text("".join(json.dumps(row) + "\n" for row in old))
+    journal = Journal(tmp_path)
+    assert journal.keys() == [row_key(row) for row in rows]
+    assert journal.keys(failed=False) == [row_key(row) for row in rows[:2]]
+    assert [row[keys.PROTOCOL] for row in journal.rows(journal.keys())] == [keys.UNSCORED] * 3
+    assert journal.append(rows) == 0
+    assert journal.append([result_row(**{keys.PROTOCOL: "dropped"})]) == 1
+    assert journal.append([result_row(**{keys.SEED: 1})]) == 1, "a success still replaces the failure"
+    write_tables(tmp_path)
+    frame = read_results(tmp_path)
+    assert len(frame) == 4 and (frame[keys.STATUS] == keys.OK).all()
+    assert frame[keys.PROTOCOL].tolist() == ["unscored", "dropped", "unscored", "unscored"]
+    assert sorted(read_regions(tmp_path)[keys.PROTOCOL]) == sorted(frame[keys.PROTOCOL])
+
+
+def test_tables_from_before_the_protocol_are_read(tmp_path: Path) -> None:
+    Journal(tmp_path).append([result_row(), failed_row(**{keys.SEED: 1}), result_row(**{keys.SEED: 2})])
+    write_tables(tmp_path)
+    new, regions = read_results(tmp_path), read_regions(tmp_path)
+    for name in (keys.RESULTS_FILE, keys.REGIONS_FILE):
+        path = tmp_path / name
+        pq.write_table(pq.read_table(path).drop_columns([keys.PROTOCOL]), path)
+    old = read_results(tmp_path)
+    assert old[keys.PROTOCOL].tolist() == [keys.UNSCORED] * 3
+    pd.testing.assert_frame_equal(old[new.columns], new)
+    again = read_regions(tmp_path)
+    assert set(again[keys.PROTOCOL]) == {keys.UNSCORED}
+    pd.testing.assert_frame_equal(again[regions.columns], regions)
+
+
+def test_readings_of_one_fit_are_rows_of_their_own(tmp_path: Path) -> None:
+    read = [keys.UNSCORED, "unscored+refined", "dropped", "scored"]
+    rows = [result_row(**{keys.PROTOCOL: p, keys.ARI: i / 10}) for i, p in enumerate(read)]
+    assert Journal(tmp_path).append(rows) == 4
+    write_tables(tmp_path)
+    assert dict(read_results(tmp_path)[[keys.PROTOCOL, keys.ARI]].to_numpy().tolist()) == dict(
+        zip(read, (0.0, 0.1, 0.2, 0.3), strict=True)
+    )
+    assert read_regions(tmp_path)[keys.PROTOCOL].nunique() == 4
+
+
 def test_rows_are_given_by_key_without_regions(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.append([result_row(**{keys.SEED: seed, keys.ARI: seed / 10}) for seed in range(4)])

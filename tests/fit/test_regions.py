@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.mixture import GaussianMixture
 
 from senca_ray import keys
 from senca_ray.data.sample import Sample
@@ -151,9 +154,76 @@ def test_renumbering_depends_on_the_partition_only(raw: list[int], names: list[i
     assert len(set(zip(raw, regions.tolist(), strict=True))) == len(sizes)
 
 
-def test_kmeans_gives_fewer_regions_where_rows_are_equal() -> None:
+@pytest.mark.parametrize("clustering", ["kmeans", "gmm-tied", "leiden"])
+@pytest.mark.parametrize("k", [2, 4])
+def test_equal_rows_stay_together_where_no_more_than_k_differ(clustering: str, k: int) -> None:
     values = np.repeat(np.eye(2), 5, axis=0)
-    assert set(cluster(values, 4, "kmeans", seed=0).tolist()) == {0, 1}
+    assert cluster(values, k, clustering, seed=0).tolist() == [0] * 5 + [1] * 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tied_mixture_is_that_of_scikit_learn_with_five_starts(seed: int) -> None:
+    values, _ = blobs((30, 40, 50), seed)
+    values += np.random.default_rng(seed).normal(scale=3, size=values.shape)  # clouds that overlap
+    model = GaussianMixture(3, covariance_type="tied", n_init=5, random_state=seed)
+    expected = model.fit_predict(values - values.mean(axis=0))
+    assert adjusted_rand_score(expected, cluster(values, 3, "gmm-tied", seed)) == 1
+
+
+def test_tied_mixture_sees_clouds_that_are_long_in_one_direction() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1], 60)
+    values = np.column_stack([rng.normal(scale=8, size=120), truth * 4 + rng.normal(scale=0.5, size=120)])
+    assert adjusted_rand_score(truth, cluster(values, 2, "gmm-tied", seed=0)) == 1
+    assert adjusted_rand_score(truth, cluster(values, 2, "kmeans", seed=0)) < 0.1
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+@pytest.mark.parametrize("clustering", ["gmm-tied", "leiden"])
+def test_units_and_constant_columns_do_not_matter(clustering: str, scale: float) -> None:
+    values = np.random.default_rng(2).normal(size=(60, 3)) * [3, 1, 1]
+    expected = cluster(values, 3, clustering, seed=0)
+    other = np.column_stack([np.full(60, 7.0), values * scale])
+    assert adjusted_rand_score(expected, cluster(other, 3, clustering, seed=0)) == 1
+
+
+@pytest.mark.parametrize("clustering", ["gmm-tied", "leiden"])
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_any_embedding_gives_between_one_and_k_regions(clustering: str, data: st.DataObject) -> None:
+    n_spots, n_values = data.draw(st.integers(1, 14)), data.draw(st.integers(1, 20))
+    rows = st.lists(st.integers(-3, 3), min_size=n_values, max_size=n_values)
+    values = np.array(data.draw(st.lists(rows, min_size=n_spots, max_size=n_spots)), dtype=float)
+    k = data.draw(st.integers(1, n_spots))
+    regions = cluster(values, k, clustering, seed=data.draw(st.integers(0, 2**32 - 1)))
+    distinct = len(np.unique(values, axis=0))
+    found = len(np.unique(regions))
+    assert found == min(k, distinct) if clustering == "leiden" else 1 <= found <= min(k, distinct)
+
+
+@pytest.mark.parametrize("k", range(2, 13))
+def test_leiden_gives_exactly_k_communities(k: int) -> None:
+    values = np.random.default_rng(0).normal(size=(90, 4))
+    assert cluster(values, k, "leiden", seed=1).max() == k - 1
+
+
+def test_leiden_depends_on_the_seed_and_on_nothing_global() -> None:
+    values = np.random.default_rng(0).normal(size=(120, 4))
+    partitions = [cluster(values, 6, "leiden", seed) for seed in range(4)]
+    assert any((p != partitions[0]).any() for p in partitions[1:])
+    random.seed(5)
+    before = random.getstate()
+    np.testing.assert_array_equal(cluster(values, 6, "leiden", 0), partitions[0])
+    assert random.getstate() == before
+
+
+def test_leiden_joins_the_closest_of_too_many_parts() -> None:
+    # 16 spots or more a cloud: no spot's 15 nearest reach another cloud, so the graph falls into 4 parts.
+    values, truth = blobs((20, 18, 17, 16))
+    assert adjusted_rand_score(truth, cluster(values, 4, "leiden", seed=0)) == 1
+    values[truth == 3] += values[truth == 1].mean(axis=0) * 0.9 - values[truth == 3].mean(axis=0)
+    joined = np.where(truth == 3, 1, truth)
+    assert adjusted_rand_score(joined, cluster(values, 3, "leiden", seed=0)) == 1
 
 
 @pytest.mark.parametrize("k", [0, -1, 7])
@@ -163,7 +233,9 @@ def test_an_impossible_k_is_refused(k: int) -> None:
 
 
 def test_an_unknown_clustering_and_a_diverged_embedding_are_refused() -> None:
-    with pytest.raises(SencaError, match="'single' found; expected one of ward, average, complete, kmeans"):
+    with pytest.raises(
+        SencaError, match="'single' found; expected one of ward, average, complete, kmeans, gmm-tied"
+    ):
         cluster(np.zeros((6, 2)), 2, "single", seed=0)
     with pytest.raises(SencaError, match=r"NaN.*lower learning_rate"):
         cluster(np.full((6, 2), np.nan), 2, "ward", seed=0)

@@ -17,6 +17,8 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
 
 from senca_ray import keys
+from senca_ray.analysis.benchmark import benchmark_summary
+from senca_ray.analysis.description import read_description
 from senca_ray.analysis.results import Journal, read_results, write_tables
 from senca_ray.analysis.selection import with_selection
 from senca_ray.analysis.statistics import average_within_patients
@@ -25,7 +27,8 @@ from senca_ray.config import PrepareConfig, Setting
 from senca_ray.data.shards import ShardContent, write_shard
 from senca_ray.fit.consensus import consensus, stability
 from senca_ray.fit.scores import label_f1
-from senca_ray.methods import CONTROLS, METHODS, MODEL
+from senca_ray.methods import CONTROLS, METHODS, MODEL, all_methods
+from senca_ray.methods.protocol import Protocol
 
 Fails = Callable[[str, str], bool]
 """Whether the fits of a sample with a setting failed."""
@@ -45,6 +48,21 @@ SPACE: dict[str, Any] = {
     "neighbors": {"low": 4, "high": 16, "log": False, "step": 4},
     "hvgs": [250, 500, 1000],
 }
+
+
+BENCHMARK: dict[tuple[str, str], float] = {
+    (MODEL, "ward"): 0.7,
+    ("untrained", "ward"): 0.45,
+    ("coordinates", "kmeans"): 0.35,
+    ("smoothed-pca", "kmeans"): 0.8,
+    ("smoothed-image", "ward"): 0.75,
+    ("bayesspace", keys.OWN): 0.5,
+    ("const", "leiden"): 0.4,
+    ("const", "kmeans"): 0.6,
+}
+"""Method and clustering of every row of a block, and how good it is."""
+NOT_INSTALLED = "deepst"
+"""A method of the benchmark that could not run."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +176,85 @@ def make_search(
     compared = with_selection(results, selection)
     write_summary(out, sweep_summary(compared, "default", order=("default", "tuned")))
     return out
+
+
+def make_benchmark(
+    folder: Path,
+    cohort: tuple[Section, ...] = COHORT,
+    *,
+    methods: dict[tuple[str, str], float] = BENCHMARK,
+    protocol: Protocol | None = None,
+    seeds: int = 2,
+    side: int = 12,
+    fails: Fails = lambda sample, method: False,
+    simulated: bool = False,
+    **described: Any,
+) -> Path:
+    """Write a benchmark; fits fail where `fails` says so of a sample and a method, NOT_INSTALLED everywhere.
+
+    Under protocols other than its own everything scores OTHER_ARI, the reference 0.
+    """
+    own, rng, out = protocol or Protocol(), np.random.default_rng(0), folder / "study"
+    out.mkdir(parents=True)
+    journal, shards = Journal(out), {}
+    for section in cohort:
+        xy, labels = _spots(rng, side)
+        shards[section.sample] = str(write_shard(folder / "shards", _shard(section, xy, labels, rng)))
+        for (method, clustering), kept in {**methods, (NOT_INSTALLED, "leiden"): 0.0}.items():
+            if section.image or not all_methods()[method].needs_image:
+                reason = "RuntimeError: loss is not finite" if fails(section.sample, method) else ""
+                reason = "not installed: `get it`" if method == NOT_INSTALLED else reason
+                follows = all_methods()[method].follows_setting
+                about = _about(section, method, keys.DEFAULT if follows else keys.FIXED)
+                about |= {keys.CLUSTERING: clustering}
+                journal.append(_readings(about, section, labels, kept, own, seeds, reason, rng))
+    write_tables(out)
+    kind = {"kind": "benchmark", "variants": {"default": {}}, "default": "default", "vary": None}
+    kind["title"] = "Methods against each other (Table 1)"
+    about = {"methods": list(keys.METHOD_KINDS), "reference": MODEL, "unit": keys.PATIENT, "slow_seeds": 1}
+    judged = {"undetermined": own.undetermined, "refined": own.refined, "sensitivity": True}
+    _describe(out, shards, seeds, simulated=simulated, **kind | about | judged | described)
+    write_summary(out, benchmark_summary(read_results(out), read_description(out)))
+    return out
+
+
+OTHER_ARI = 0.9871
+
+
+def _readings(
+    about: dict[str, Any],
+    section: Section,
+    labels: np.ndarray,
+    kept: float,
+    own: Protocol,
+    seeds: int,
+    reason: str,
+    rng: np.random.Generator,
+) -> Iterable[dict[str, Any]]:
+    """Rows of all seeds and readings of one method with one clustering, and the consensus of its main one."""
+    used = all_methods()[about[keys.METHOD]]
+    clustered = (labels != keys.UNDETERMINED) | (own.undetermined != keys.DROPPED)
+    regions, rows = [], []
+    for seed in range(seeds if used.seeded else 1):
+        regions.append(np.where(clustered, _regions(labels, kept + 0.1 * rng.random(), rng), keys.NO_REGION))
+        scores = _scores(section, labels, regions[-1])
+        for reading in (own, *own.variations()):
+            row = about | {keys.SEED: seed, keys.CONFIG: json.dumps(dict(used.settings))}
+            row |= {keys.K_POLICY: reading.k_policy, keys.PROTOCOL: reading.handling}
+            if reason:
+                rows.append(row | {keys.STATUS: keys.FAILED, keys.REASON: reason})
+                continue
+            row |= scores | {keys.PEAK_MEMORY_MB: 512.0}
+            if reading != own and row[keys.ARI] is not None:
+                row[keys.ARI] = 0.0 if used.name == MODEL else OTHER_ARI
+            rows.append(row)
+    if len(regions) > 1 and not reason and about[keys.CLUSTERING] == (used.clusterings or ("ward",))[0]:
+        combined = np.full(len(labels), keys.NO_REGION)
+        combined[clustered] = consensus([r[clustered] for r in regions], len(LABELS))
+        known = {keys.STABILITY: stability([r[clustered] for r in regions]), keys.N_SEEDS: len(regions)}
+        key = {keys.SEED: keys.ALL_SEEDS, keys.CLUSTERING: keys.CONSENSUS}
+        rows.append(rows[0] | _scores(section, labels, combined) | known | key)
+    return rows
 
 
 def _label(changes: dict[str, Any]) -> str:
@@ -301,22 +398,7 @@ def _rows(
             variants.append((name, setting, (METHODS[name].clusterings or ("ward",))[0], 0.4))
     rows: list[dict[str, Any]] = []
     for method, setting, clustering, kept in variants:
-        about = {
-            keys.STUDY: "made-up",
-            keys.METHOD: method,
-            keys.SETTING: setting,
-            keys.SAMPLE: section.sample,
-            keys.K_POLICY: "labels",
-            keys.PROTOCOL: keys.UNSCORED,
-            keys.PATIENT: section.patient,
-            keys.MODALITY: keys.RNA_IMAGE if section.image else keys.RNA,
-            keys.LABEL_SOURCE: section.label_source,
-            keys.CONFIG: "{}",
-            keys.VERSIONS: "{}",
-            keys.DEVICE: "cpu",
-            keys.ENCODER: "efficientnet-lite0" if section.image else "none",
-            keys.FINGERPRINT: "0" * 64,
-        }
+        about = _about(section, method, setting)
         failed = {keys.STATUS: keys.FAILED, keys.REASON: "RuntimeError: loss is not finite"}
         regions = []
         for seed in range(seeds if METHODS[method].seeded else 1):
@@ -335,6 +417,25 @@ def _rows(
             known = {keys.STABILITY: stability(regions), keys.N_SEEDS: len(regions)}
             rows.append(about | _scores(section, labels, combined) | known)
     return rows
+
+
+def _about(section: Section, method: str, setting: str) -> dict[str, Any]:
+    return {
+        keys.STUDY: "made-up",
+        keys.METHOD: method,
+        keys.SETTING: setting,
+        keys.SAMPLE: section.sample,
+        keys.K_POLICY: "labels",
+        keys.PROTOCOL: keys.UNSCORED,
+        keys.PATIENT: section.patient,
+        keys.MODALITY: keys.RNA_IMAGE if section.image else keys.RNA,
+        keys.LABEL_SOURCE: section.label_source,
+        keys.CONFIG: "{}",
+        keys.VERSIONS: "{}",
+        keys.DEVICE: "cpu",
+        keys.ENCODER: "efficientnet-lite0" if section.image else "none",
+        keys.FINGERPRINT: "0" * 64,
+    }
 
 
 def _regions(labels: np.ndarray, kept: float, rng: np.random.Generator) -> np.ndarray:
@@ -357,7 +458,7 @@ def _scores(section: Section, labels: np.ndarray, regions: np.ndarray) -> dict[s
         keys.PAIR: json.dumps(["invasive cancer", "cancer in situ"]),
         keys.PAIR_AMI: 0.4 if labelled else None,
         keys.PAS: float((regions[1:] != regions[:-1]).mean()),
-        keys.SECONDS: 0.5 + float(np.bincount(regions)[0]) / 1000,
+        keys.SECONDS: 0.5 + float((regions == 0).sum()) / 1000,
         keys.REGIONS: regions.astype(np.int16).tolist(),
     }
 

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from figure_checks import check_no_text_overlaps
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from study_folder import Section, make_study
 
 from senca_ray import keys
@@ -54,20 +51,6 @@ def test_lines_are_the_tables_numbers(finished: Path) -> None:
     single = view.summary.query("block == 'annotated, with image' and clustering != 'consensus'")
     means = single.loc[single[keys.METHOD] == "senca", "mean_ari"]
     assert any(y.shape == (3,) and np.allclose(y, means) for y in drawn)
-
-
-def check_no_text_overlaps(figure: Figure, at_least: int) -> None:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    texts = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible()]
-    boxes = [t.get_window_extent(canvas.get_renderer()) for t in texts]
-    assert len(texts) >= at_least
-    width, height = canvas.get_width_height()
-    for text, box in zip(texts, boxes, strict=True):
-        assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height, text.get_text()
-    for (one, a), (other, b) in combinations(zip(texts, boxes, strict=True), 2):
-        overlap = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert min(overlap) < 2, (one.get_text(), other.get_text())
 
 
 def same_scores(view: StudyView) -> tuple[pd.DataFrame, pd.DataFrame]:

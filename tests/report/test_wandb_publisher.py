@@ -14,6 +14,7 @@ import pytest
 
 from senca_ray import keys
 from senca_ray.report import wandb_publisher
+from senca_ray.report.view import load_study
 from senca_ray.report.wandb_publisher import publish
 
 KEY = "d" * 40
@@ -91,6 +92,20 @@ def test_a_search_brings_its_suggestions_its_figures_and_its_choice(
     assert run["summary"]["search/choices"]["nrows"] == 5
     assert {"search/history", "search/parameters-ari"} <= set(run["summary"])
     assert run["config"]["space"]["hvgs"] == [250, 500, 1000] and run["config"]["kind"] == "search"
+
+
+def test_a_benchmark_brings_its_tables_and_figures(benchmark: Path) -> None:
+    view = load_study(benchmark)
+    content = wandb_publisher._benchmark(view)
+    block = "annotated-with-image"
+    assert {f"benchmark/scores/{block}", f"benchmark/differences/{block}"} <= set(content)
+    assert len(content["benchmark/sensitivity"].data) == 3 * 6 and "benchmark/published" in content
+    told = dict(wandb_publisher._headline(view))
+    row = view.summary.query("method == 'const' and clustering == 'kmeans'").iloc[-1]
+    name = row["block"].replace(", ", "-").replace(" ", "-")
+    assert told[f"{name}/const/kmeans/mean_ari"] == row["mean_ari"]
+    assert told[f"{block}/const/leiden/mean_ari"] != told[f"{block}/const/kmeans/mean_ari"]
+    assert told["failed_fits"] == 2, "a method that is not installed is missing, not failed"
 
 
 def test_an_unreachable_server_costs_seconds_and_nothing_else(

@@ -10,9 +10,12 @@ import pytest
 from senca_ray import keys
 from senca_ray.analysis.rows import check_rows
 from senca_ray.config import Setting
+from senca_ray.data.sample import Sample
+from senca_ray.data.shards import read_sample
 from senca_ray.errors import SencaError
 from senca_ray.fit.consensus import consensus, stability
-from senca_ray.methods import METHODS
+from senca_ray.fit.scores import score
+from senca_ray.methods import METHODS, Method, RegionMethod
 from senca_ray.methods.base import Embedding
 from senca_ray.methods.protocol import Protocol
 from senca_ray.study.checkpoint import TrialCheckpoint
@@ -258,3 +261,205 @@ def test_out_of_memory_can_cross_processes() -> None:
 
     error = pickle.loads(pickle.dumps(OutOfMemory("full")))
     assert isinstance(error, OutOfMemory) and isinstance(error, SencaError) and str(error) == "full"
+
+
+# --- Several readings of the same fits -----------------------------------------------------------------
+
+ALSO = (
+    Protocol(clustering="average", own=False),
+    Protocol("fixed:4"),
+    Protocol(undetermined=keys.DROPPED),
+    Protocol(undetermined=keys.SCORED),
+)
+READINGS = ["ward/labels/unscored", "average/labels/unscored", "ward/fixed:4/unscored"]
+READINGS += ["ward/labels/dropped", "ward/labels/scored"]
+
+
+def reading(row: dict[str, Any]) -> str:
+    return "/".join(row[name] for name in (keys.CLUSTERING, keys.K_POLICY, keys.PROTOCOL))
+
+
+def test_every_reading_of_a_fit_has_its_row(toy_shard: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted, honest = [], METHODS["senca"].embed
+    monkeypatch.setattr(
+        METHODS["senca"], "embed", lambda *given: fitted.append(given[2]) or honest(*given)
+    )
+    given = trial(toy_shard, also=ALSO)
+    rows = run_trial(given)
+    assert fitted == [0, 1]
+    assert [{name: row[name] for name in keys.ROW_KEY} for row in rows] == given.keys()
+    assert len(check_rows(rows)) == len({tuple(key.values()) for key in given.keys()}) == 2 * 5 + 1
+    assert [reading(row) for row in rows] == 2 * READINGS + ["consensus/labels/unscored"]
+    assert [row[keys.K] for row in rows[:5]] == [2, 2, 4, 2, 2]
+    assert [row[keys.N_SCORED] for row in rows[:5]] == [47, 47, 47, 47, 48]
+    assert {row[keys.LOSS_LAST] for row in rows[:5]} == {rows[0][keys.LOSS_LAST]}
+    # The study's own reading is the same whatever else is read.
+    alone = run_trial(trial(toy_shard))
+    assert scores(alone) == scores([row for row in rows if reading(row) == READINGS[0]])
+    assert alone[-1][keys.REGIONS] == rows[-1][keys.REGIONS]
+
+
+def test_a_trial_that_fails_as_a_whole_fails_every_reading(toy_shard: str) -> None:
+    given = trial(toy_shard, also=ALSO)
+    rows = failed_rows(given, "its worker was lost")
+    assert [{name: row[name] for name in keys.ROW_KEY} for row in rows] == given.keys()
+    assert len(check_rows(rows)) == 11
+
+
+def test_a_method_that_is_not_installed_fails_every_reading_with_the_command(
+    toy_shard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METHODS["senca"], "missing", lambda: "`senca methods install senca`", raising=False)
+    rows = run_trial(trial(toy_shard, also=ALSO))
+    assert len(check_rows(rows)) == 11 and {row[keys.STATUS] for row in rows} == {keys.FAILED}
+    assert {row[keys.REASON] for row in rows[:-1]} == {"`senca methods install senca`"}
+    assert rows[-1][keys.REASON] == "no consensus, because of failed seeds: 0, 1 of 2"
+    assert {row[keys.PATIENT] for row in rows} == {"T"}, "what is known of the section is there"
+
+
+@pytest.mark.parametrize("also", [(), ALSO, (Protocol(clustering=keys.OWN, own=False, refined=True),)])
+def test_all_readings_survive_the_way_through_tune(toy_shard: str, also: tuple[Protocol, ...]) -> None:
+    given = trial(toy_shard, protocol=Protocol("auto", pair=("a", "b"), undetermined="dropped"), also=also)
+    assert from_config(json.loads(json.dumps(to_config(given)))) == given
+
+
+def test_a_consensus_leaves_out_the_spots_that_were_left_out_of_clustering(toy_shard: str) -> None:
+    pair = ("invasive cancer", "connective tissue")
+    given = trial(toy_shard, seeds=(0, 1, 2), protocol=Protocol(pair=pair, undetermined=keys.DROPPED))
+    *seeds, row = run_trial(given)
+    sample = read_sample(toy_shard, 30)
+    kept = sample.labels != keys.UNDETERMINED
+    for one in (*seeds, row):
+        regions = np.array(one[keys.REGIONS])
+        np.testing.assert_array_equal(regions == keys.NO_REGION, ~kept)
+        assert (one[keys.N_SPOTS], one[keys.N_SCORED]) == (47, 47)
+    partitions = [np.array(one[keys.REGIONS])[kept] for one in seeds]
+    agreed = consensus(partitions, 2)
+    assert np.array(row[keys.REGIONS])[kept].tolist() == agreed.tolist()
+    assert row[keys.STABILITY] == stability(partitions)
+    expected = score(sample.subset(kept), None, agreed, pair)
+    for name in (keys.ARI, keys.NMI, keys.CHAOS, keys.PAS, keys.PAIR_AMI):
+        assert row[name] == expected[name]
+    check_rows([*seeds, row])
+
+
+def test_a_consensus_is_scored_as_the_seeds_are(toy_shard: str) -> None:
+    rows = run_trial(trial(toy_shard, protocol=Protocol(undetermined=keys.SCORED)))
+    assert [row[keys.N_SCORED] for row in rows] == [48, 48, 48]
+    assert all(keys.UNDETERMINED in json.loads(row[keys.LABEL_F1]) for row in rows)
+
+
+class Counting(Method):
+    """A toy of fixed positions that counts its fits; the second one can be interrupted."""
+
+    name, title = "counting", "a toy"
+    settings = {"bins": 3, "scale": [1, 2.5]}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.fitted: list[int] = []
+        self.interrupting = False
+
+    def genes_needed(self, setting: Setting) -> int:
+        return 1
+
+    def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
+        if self.interrupting and seed == 1:
+            raise KeyboardInterrupt
+        self.fitted.append(seed)
+        return Embedding(np.random.default_rng(seed).normal(size=(len(sample.xy), 2)))
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
+    method = Counting()
+    monkeypatch.setitem(METHODS, "counting", method)
+    return method
+
+
+def test_a_seed_comes_back_from_a_checkpoint_with_all_its_readings(
+    toy_shard: str, tmp_path: Path, counting: Counting
+) -> None:
+    given = trial(toy_shard, method="counting", seeds=(0, 1, 2), also=ALSO)
+    path = tmp_path / "trial.pt"
+    counting.interrupting = True
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(given, checkpoint=TrialCheckpoint(path, interval=0))
+    assert len(TrialCheckpoint(path).begin(_identity_in(path))) == 5
+    counting.interrupting, counting.fitted[:] = False, []
+    rows = run_trial(given, checkpoint=TrialCheckpoint(path, interval=0))
+    assert counting.fitted == [1, 2]
+    assert comparable(rows) == comparable(run_trial(given))
+    assert [{name: row[name] for name in keys.ROW_KEY} for row in rows] == given.keys()
+
+
+def _identity_in(path: Path) -> str:
+    import torch
+
+    return str(torch.load(path, weights_only=True)["identity"])
+
+
+def test_a_checkpoint_with_other_readings_is_not_gone_on_from(
+    toy_shard: str, tmp_path: Path, counting: Counting
+) -> None:
+    """Its seeds lack rows, or have some that nobody asked for."""
+    path = tmp_path / "trial.pt"
+    given = trial(toy_shard, method="counting", also=ALSO[:2])
+    run_trial(given, checkpoint=TrialCheckpoint(path, interval=0))
+    for also in ((), ALSO[:1], ALSO[1::-1], ALSO[:3]):
+        counting.fitted.clear()
+        changed = dataclasses.replace(given, also=also)
+        rows = run_trial(changed, checkpoint=TrialCheckpoint(path, interval=1000))
+        assert counting.fitted == [0, 1]
+        assert [{name: row[name] for name in keys.ROW_KEY} for row in rows] == changed.keys()
+
+
+def test_a_row_names_the_settings_that_its_method_was_run_with(toy_shard: str, counting: Counting) -> None:
+    for name in ("senca", "untrained"):
+        rows = run_trial(trial(toy_shard, method=name))
+        assert {row[keys.CONFIG] for row in rows} == {SMALL.to_json()}
+    for given in (trial(toy_shard, method="counting"), trial(toy_shard + "-gone", method="counting")):
+        assert {row[keys.CONFIG] for row in run_trial(given)} == {'{"bins": 3, "scale": [1, 2.5]}'}
+    assert json.loads(run_trial(trial(toy_shard, method="coordinates"))[0][keys.CONFIG]) == {}
+
+
+class Told(RegionMethod):
+    """A toy that has to be told k and reads no expression."""
+
+    name, title, clusterings = "told", "a toy", (keys.OWN,)
+
+    def genes_needed(self, setting: Setting) -> int:
+        return 1
+
+    def segment(self, sample: Sample, setting: Setting, seed: int, k: int) -> Embedding:
+        return Embedding(sample.xy, regions=np.arange(len(sample.xy)) % k)
+
+
+def test_rows_of_a_method_with_regions_of_its_own_say_so(
+    toy_shard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "told", Told())
+    rows = run_trial(trial(toy_shard, method="told", also=(Protocol("fixed:5"),)))
+    assert len(check_rows(rows)) == 5
+    assert [row[keys.CLUSTERING] for row in rows] == [keys.OWN] * 4 + [keys.CONSENSUS]
+    assert [row[keys.K] for row in rows] == [2, 5, 2, 5, 2]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the smoothed components that k `auto` is chosen by are those of the genes this method reads: one",
+)
+def test_a_k_chosen_beforehand_does_not_depend_on_the_genes_that_a_method_reads(
+    toy_shard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    chosen = METHODS["smoothed-pca"].embed
+    monkeypatch.setattr(
+        type(METHODS["smoothed-pca"]),
+        "embed",
+        lambda self, sample, *more: seen.append(len(sample.genes)) or chosen(sample, *more),
+    )
+    monkeypatch.setitem(METHODS, "told", Told())
+    (row,) = run_trial(trial(toy_shard, method="told", seeds=(0,), protocol=Protocol("auto")))
+    (simple,) = run_trial(trial(toy_shard, method="smoothed-pca", seeds=(0,), protocol=Protocol("auto")))
+    assert row[keys.STATUS] == simple[keys.STATUS] == keys.OK
+    assert seen[0] == seen[1]
