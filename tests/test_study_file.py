@@ -202,9 +202,7 @@ def test_a_command_line_says_what_a_file_says(monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def test_a_preset_of_settings_stands_in_for_config(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_preset_of_settings_stands_in_for_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     preset = tmp_path / "preset.yaml"
     preset.write_text("setting: {epochs: 40}\n")
     found: list[Any] = []
@@ -233,7 +231,8 @@ def test_a_benchmark_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.xfail(
-    strict=True, reason="a unit that BenchmarkPart refuses keeps the benchmark, and what else is wrong, unread"
+    strict=True,
+    reason="a unit that BenchmarkPart refuses keeps the benchmark, and what else is wrong, unread",
 )
 def test_all_that_is_wrong_on_a_command_line_comes_at_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -227,6 +227,8 @@ def _neighbor_graph(values: np.ndarray) -> igraph.Graph:
     import igraph
     from sklearn.neighbors import NearestNeighbors
 
+    if len(values) == 1:
+        return igraph.Graph(1)
     near = NearestNeighbors(n_neighbors=min(_GRAPH_NEIGHBORS, len(values) - 1)).fit(values)
     joined = near.kneighbors_graph()
     return igraph.Graph(len(values), np.argwhere(triu(joined + joined.T)).tolist())
