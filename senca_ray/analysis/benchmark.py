@@ -15,13 +15,14 @@ from senca_ray.analysis.evidence import Evidence, evidence
 from senca_ray.analysis.published import published_scores
 from senca_ray.analysis.ranking import Ranking, rank_methods
 from senca_ray.analysis.statistics import (
+    FEW,
     average_within_patients,
     average_within_sections,
     benjamini_hochberg,
-    correct_family,
     holm,
     one_sample,
     paired_differences,
+    remark,
 )
 from senca_ray.analysis.tables import GROUP, SUMMARY_COLUMNS, describe_groups
 from senca_ray.methods import all_methods
@@ -40,6 +41,9 @@ BENCHMARK_COLUMNS = (
 HER2ST_SAMPLES = frozenset({"A1", "B1", "C1", "D1", "E1", "F1", "G2", "H1"})
 """Ids of the sections behind Table 1 of the paper."""
 _TABLE_1 = "1"
+
+_EXACT = "Wilcoxon or sign-flip"
+"""Tests whose smallest p-value follows from the number of units alone."""
 
 _METHOD = [keys.METHOD, keys.CLUSTERING]
 Key = tuple[str, ...]
@@ -66,7 +70,7 @@ def benchmark_summary(results: pd.DataFrame, description: dict[str, Any]) -> pd.
     scored = rows[rows[keys.STATUS] == keys.OK].dropna(subset=[keys.ARI])
     described = describe_groups(rows, scored, averaging(unit))
     costs, sections = _costs(rows), _sections(scored)
-    references = _references(list(described), description["reference"])
+    references = _references(list(described), description)
     families: dict[Key, list[dict[str, Any]]] = {}
     for key, row in described.items():
         reference = references.get(_family(key))
@@ -75,7 +79,7 @@ def benchmark_summary(results: pd.DataFrame, description: dict[str, Any]) -> pd.
             row |= _compare(sections.get(key), sections.get(reference or ()), unit)
             families.setdefault(_family(key), []).append(row)
     for family in families.values():
-        _correct(family)
+        _correct(family, unit)
     ordered = sorted(described, key=lambda key: _order(key, described[key]))
     summary = pd.DataFrame([described[key] for key in ordered], columns=list(BENCHMARK_COLUMNS))
     return summary.astype({"n_paired": "Int64", "wins": "Int64"})
@@ -92,15 +96,16 @@ def _family(key: Key) -> Key:
     return (*key[: len(BLOCK)], str(key[4] == keys.CONSENSUS))
 
 
-def _references(groups: list[Key], reference: str) -> dict[Key, Key]:
+def _references(groups: list[Key], description: dict[str, Any]) -> dict[Key, Key]:
     """The reference of every family: the method's named clustering, else its main one, or its consensus."""
-    name, _, clustering = reference.partition(":")
-    main = clustering or next(iter(all_methods()[name].clusterings), "")
-    return {
-        _family(key): key
-        for key in groups
-        if key[2] == name and (key[4] in (main, keys.CONSENSUS) or not main)
-    }
+    name, clustering = _reference(description)
+    return {_family(key): key for key in groups if key[2] == name and key[4] in (clustering, keys.CONSENSUS)}
+
+
+def _reference(description: dict[str, Any]) -> tuple[str, str]:
+    """Method and clustering of the reference."""
+    name, _, clustering = description["reference"].partition(":")
+    return name, clustering or next(iter(all_methods()[name].clusterings), description["clustering"])
 
 
 def _facts(row: dict[str, Any]) -> dict[str, str]:
@@ -139,9 +144,13 @@ def _columns(found: Evidence) -> dict[str, Any]:
     return {name: value for name, value in named.items() if name in BENCHMARK_COLUMNS} | {"n_paired": found.n}
 
 
-def _correct(family: Sequence[dict[str, Any]]) -> None:
-    """Both corrections of all tests of one family; Holm's is what tables show."""
-    correct_family(family)
+def _correct(family: Sequence[dict[str, Any]], unit: str) -> None:
+    """Both corrections of all tests of one family, Holm's being what tables show; and what it cannot show."""
+    n_tests = sum(not np.isnan(row["sign_flip_p"]) for row in family)
+    for row in family:
+        # Of fewer the evidence itself says it.
+        cannot = remark(row["n_paired"], n_tests, unit, _EXACT) if row["n_paired"] >= FEW else ""
+        row["remark"] = "; ".join(filter(None, [row["remark"], cannot]))
     for test in TESTS:
         raw = [row[test] for row in family]
         for name, corrected in (("holm", holm(raw)), ("bh", benjamini_hochberg(raw))):
@@ -206,8 +215,8 @@ def published_beside(results: pd.DataFrame, description: dict[str, Any]) -> pd.D
         block, samples = block_title(str(source), str(modality)), set(part[keys.SAMPLE])
         if source != keys.ANNOTATED or block not in scores:
             continue
-        mine = next((n for n in map(str, scores[block]) if is_named(n, description["reference"])), None)
-        values = scores[block][mine].to_numpy(float) if mine else np.array([])
+        mine = reference_column(description)
+        values = scores[block][mine].to_numpy(float) if mine in scores[block] else np.array([])
         means = printed[(printed["table"] == _TABLE_1) & (printed["statistic"] == "mean_ari")]
         for row in means.to_dict("records") if samples <= HER2ST_SAMPLES and len(values) > 1 else ():
             test = one_sample(values, row["value"], description["unit"])
@@ -225,7 +234,6 @@ def _printed(row: dict[Any, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("method", "setting", "value", "source")}
 
 
-def is_named(column: str, reference: str) -> bool:
-    """True for 'smoothed-pca (kmeans)' where the reference is smoothed-pca or smoothed-pca:kmeans."""
-    method, _, clustering = reference.partition(":")
-    return column == f"{method} ({clustering})" if clustering else column.startswith(f"{method} (")
+def reference_column(description: dict[str, Any]) -> str:
+    """The reference as `unit_scores` names it: 'smoothed-pca (kmeans)'."""
+    return "{} ({})".format(*_reference(description))

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from senca_ray import keys
-from senca_ray.analysis.benchmark import complete, is_named, main_rows, wide_scores
+from senca_ray.analysis.benchmark import complete, main_rows, reference_column, wide_scores
 from senca_ray.analysis.blocks import with_blocks
 from senca_ray.analysis.ranking import rank_agreement
 from senca_ray.methods.protocol import Protocol
@@ -33,7 +33,7 @@ def sensitivity(results: pd.DataFrame, description: dict[str, Any]) -> pd.DataFr
     own, main = Protocol.read(description), main_rows(rows, description)
     if len(main) == len(rows):
         return pd.DataFrame(columns=list(SENSITIVITY_COLUMNS))
-    base = _means(main, description)
+    base, reference = _means(main, description), reference_column(description)
     readings: list[tuple[str, dict[str, pd.Series], dict[str, pd.Series]]] = [(AS_REPORTED, base, base)]
     for reading in own.variations():
         read = (rows[keys.K_POLICY] == reading.k_policy) & (rows[keys.PROTOCOL] == reading.handling)
@@ -44,7 +44,7 @@ def sensitivity(results: pd.DataFrame, description: dict[str, Any]) -> pd.DataFr
         before, after = (_means(main[main[keys.SEED].isin(half)], description) for half in (first, second))
         readings.append((f"{_seeds(second)} against {_seeds(first)}", before, after))
     found: list[dict[str, Any]] = [
-        {"block": block, "reading": words} | _moves(before[block], after[block], description["reference"])
+        {"block": block, "reading": words} | _moves(before[block], after[block], reference)
         for block in base
         for words, before, after in readings
         if block in before and block in after
@@ -72,14 +72,13 @@ def _moves(base: pd.Series, other: pd.Series, reference: str) -> dict[str, Any]:
         max(means, key=means.__getitem__),
         max(before, key=lambda name: abs(after[name] - before[name])),
     )
-    mine = next((name for name in means if is_named(str(name), reference)), None)
     return {
         "n_methods": len(means),
         "agreement": rank_agreement(base, other),
         "best": best,
         "best_mean": means[best],
-        "reference_rank": after.get(mine),
-        "reference_mean": means.get(mine),
+        "reference_rank": after.get(reference),
+        "reference_mean": means.get(reference),
         "moved": moved if before[moved] != after[moved] else "",
         "moved_from": before[moved],
         "moved_to": after[moved],

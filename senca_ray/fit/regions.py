@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.sparse import triu
+from scipy.sparse import csr_matrix, triu
 from scipy.spatial.distance import cdist
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -30,9 +30,13 @@ _STARTS, _MIXTURE_STARTS = 10, 5
 """Starts of k-means and of a Gaussian mixture, of which the best is kept."""
 _RIDGE = 1e-6
 """Added to the variance of every principal axis of a mixture, as a share of that of the first."""
-_GRAPH_NEIGHBORS = 15
-"""Nearest spots in the embedding that a spot is joined to in the graph that Leiden divides."""
-_EXPONENTS = (-16.0, 16.0)
+_GRAPH_NEIGHBORS = 14
+"""Nearest spots that a spot is joined to in Leiden's graph: scanpy's 15, which count the spot itself."""
+_LEAST_SCALE = 1e-3
+"""Least scale on which the weights of that graph fall, as a share of the mean distance."""
+_HALVINGS = 64
+"""Steps in which the scale is found."""
+_EXPONENTS = (-16.0, 20.0)
 """Resolutions of Leiden that are searched, as powers of 2: from one region to every spot its own."""
 _NARROW = 2.0**-6
 """Width in exponents at which the search for a resolution ends."""
@@ -110,10 +114,11 @@ def cluster(embedding: np.ndarray, k: int, clustering: str, seed: int) -> np.nda
       is taken along its principal axes, those without variance left out and N - k of them at most, because
       a covariance of N spots and k means has no more. Near that bound it cannot be estimated and the
       regions hardly leave those of the k-means that each start begins with.
-    - leiden: communities of the symmetrised graph of 15 nearest neighbours (Euclidean), at the resolution
-      that gives k of them, found by bisection. Where the search passes over k, the next larger number is
-      taken and the two regions whose union costs least in Ward's sense are joined until k are left; so
-      too where the graph falls into more than k parts.
+    - leiden: communities (modularity with a resolution) of the weighted graph of nearest neighbours that
+      scanpy builds, at the resolution that gives k of them, found by bisection. Where the search passes
+      over k, the next larger number is taken and the two regions whose union costs least in Ward's sense
+      are joined until k are left; so too where the graph falls into more than k parts. Clouds of fewer than
+      15 spots run together with others.
 
     `seed` matters to the last three, which return fewer than k regions where the embedding has fewer
     distinct rows; gmm-tied also where no start fills all components. Raises SencaError for an
@@ -194,13 +199,14 @@ def _leiden(values: np.ndarray, seed: int) -> Divide:
     """Leiden's communities; the partition of a resolution is computed once for all k."""
     import leidenalg
 
-    graph = _neighbor_graph(values)
+    graph, weights = _neighbor_graph(values)
 
     @functools.cache
     def at(exponent: float) -> np.ndarray:
         partition = leidenalg.find_partition(
             graph,
             leidenalg.RBConfigurationVertexPartition,
+            weights=weights,
             resolution_parameter=2.0**exponent,
             seed=seed,
         )
@@ -222,16 +228,44 @@ def _leiden(values: np.ndarray, seed: int) -> Divide:
     return divide
 
 
-def _neighbor_graph(values: np.ndarray) -> igraph.Graph:
-    """Spots joined where one is among the 15 nearest of the other in the embedding (N, D)."""
+def _neighbor_graph(values: np.ndarray) -> tuple[igraph.Graph, np.ndarray]:
+    """Spots joined where one is among the nearest of the other in the embedding (N, D), and the weights.
+
+    A neighbour at distance d of a spot weighs exp(-(d - r) / s), with r the distance of the nearest one not
+    alike and s such that a spot's weights sum to log2 of the size of its neighbourhood, itself included. Two
+    weights a, b of one edge give a + b - ab. Source: McInnes et al., arXiv 2018 (UMAP), section 3.1.
+    """
     import igraph
     from sklearn.neighbors import NearestNeighbors
 
-    if len(values) == 1:
-        return igraph.Graph(1)
-    near = NearestNeighbors(n_neighbors=min(_GRAPH_NEIGHBORS, len(values) - 1)).fit(values)
-    joined = near.kneighbors_graph()
-    return igraph.Graph(len(values), np.argwhere(triu(joined + joined.T)).tolist())
+    count = min(_GRAPH_NEIGHBORS, len(values) - 1)
+    if count == 0:
+        return igraph.Graph(1), np.ones(0)
+    distances, near = NearestNeighbors(n_neighbors=count).fit(values).kneighbors()
+    beyond = distances - np.where(distances > 0, distances, np.inf).min(axis=1, initial=np.inf)[:, None]
+    # Equal rows alone around a spot: nothing lies beyond them.
+    beyond = np.where(np.isfinite(beyond), np.maximum(beyond, 0), 0)
+    weights = csr_matrix(
+        (_falling(beyond, distances).ravel(), near.ravel(), np.arange(0, near.size + 1, count)),
+        shape=(len(values),) * 2,
+    )
+    both = triu(weights + weights.T - weights.multiply(weights.T)).tocoo()
+    present = both.data > 0
+    edges = np.column_stack([both.row, both.col])[present]
+    return igraph.Graph(len(values), edges.tolist()), both.data[present]
+
+
+def _falling(beyond: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """exp(-beyond / s) with the s of every row found by bisection; shapes (N, K)."""
+    wanted = np.log2(beyond.shape[1] + 1)
+    low = np.full((len(beyond), 1), _LEAST_SCALE) * np.maximum(distances.mean(), np.finfo(float).tiny)
+    # At this scale no weight is below exp(-1 / K): they sum to more than is wanted.
+    high = np.maximum(low, beyond.max(axis=1, keepdims=True) * beyond.shape[1])
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        enough = np.exp(-beyond / middle).sum(axis=1, keepdims=True) > wanted
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.exp(-beyond / high)
 
 
 def _join(values: np.ndarray, regions: np.ndarray, k: int) -> np.ndarray:
