@@ -105,6 +105,8 @@ class PrepareConfig:
     """Scanpy's flavour of normalised dispersion by which genes are ordered."""
     max_neighbors: int = 16
     """Neighbours stored for each spot; a study may use any prefix."""
+    read_images: bool = True
+    """False: every section is prepared as if it had no image, so that all of a cohort are alike."""
     encoder: str = "efficientnet-lite0"
     """Image encoder: efficientnet-lite0 (packaged weights), resnet18, resnet34, resnet50, or random."""
     patch_radius: float = 1.0

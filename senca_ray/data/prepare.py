@@ -8,6 +8,7 @@ problems leaves no shard and does not stop the others; all problems are raised t
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import logging
@@ -73,6 +74,8 @@ def prepare(
     """
     config = config or PrepareConfig()
     name, sections = find_sections(data, format, samples)
+    if not config.read_images:
+        sections = [dataclasses.replace(s, image=None) for s in sections]
     if weights is not None and not weights.is_file():
         raise SencaError(
             f"{weights}: no such file; --encoder-weights is a state dict of a torchvision ResNet"

@@ -112,3 +112,9 @@ def test_a_manifest_that_cannot_be_written_is_told_in_words(
     with pytest.raises(SencaError, match=r"manifest\.json: cannot be written"):
         prepare(cohort, tmp_path / "s", config=CONFIG)
     assert all(Path(shard).is_dir() for shard in shards.values())
+
+
+def test_images_can_be_left_unread(cohort: Path, tmp_path: Path) -> None:
+    first = sorted(prepare(cohort, tmp_path / "s", config=PrepareConfig(read_images=False)).shards.items())[0]
+    sample = read_sample(first[1], 10)
+    assert sample.image_features is None and sample.modality == keys.RNA and sample.labels is not None
