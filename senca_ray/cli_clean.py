@@ -71,6 +71,7 @@ def _questions(items: list[Item]) -> list[tuple[str, list[Item], bool]]:
         disk.UNFINISHED: "nothing is lost",
         disk.LEFTOVERS: "results are kept",
         disk.SIMULATED: "simulated again when wanted",
+        disk.PACKAGES: "`senca methods install NAME` makes them again",
         disk.SHARDS: "`senca prepare` makes them again from the raw data; reports show maps only with them",
     }
     questions = []

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from senca_ray import methods, screen
+from senca_ray import screen
 from senca_ray.errors import SencaError
-from senca_ray.methods.base import Method, RegionMethod
-from senca_ray.methods.package import PackageMethod, install
 from senca_ray.screen import Screen
+
+if TYPE_CHECKING:
+    from senca_ray.methods import Method
 
 methods_app = typer.Typer(rich_markup_mode=None)
 
@@ -34,6 +35,8 @@ def list_methods(context: typer.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
+    from senca_ray import methods
+
     shown = Screen()
     table = screen.table(["method", "kind", "source", "reads", "clusterings", "state"], [])
     known = methods.all_methods()
@@ -58,6 +61,10 @@ def show(name: Name) -> None:
     Example:
       senca methods show spagcn
     """
+    from senca_ray import methods
+    from senca_ray.methods import RegionMethod
+    from senca_ray.methods.package import PackageMethod
+
     method = methods.method(name)
     settings = {key: json.dumps(value) for key, value in method.settings.items()}
     facts = {
@@ -98,6 +105,9 @@ def install_package(name: Name) -> None:
     """
     from rich.console import Console
     from rich.text import Text
+
+    from senca_ray import methods
+    from senca_ray.methods.package import PackageMethod, install
 
     method = methods.method(name)
     if not isinstance(method, PackageMethod):

@@ -129,6 +129,7 @@ def compare(
     Example:
       senca study compare studies/before studies/after
     """
+    from senca_ray.analysis.benchmark import main_rows
     from senca_ray.analysis.compare import compare_studies, format_comparison
     from senca_ray.analysis.description import read_description
     from senca_ray.analysis.results import read_results
@@ -138,7 +139,10 @@ def compare(
     names = (a.resolve().name, b.resolve().name)
     if names[0] == names[1]:
         names = (str(a), str(b))
-    comparison = compare_studies(read_results(a), read_results(b), *names, (first, second))
+    results_a, results_b = (
+        main_rows(read_results(folder), d) for folder, d in zip((a, b), descriptions, strict=True)
+    )
+    comparison = compare_studies(results_a, results_b, *names, (first, second))
     shown = Screen()
     if any(description["simulated"] for description in descriptions):
         shown.line("Simulated cohort: shows the mechanics; its scores say nothing about tissue.")
@@ -156,6 +160,11 @@ def _identity(description: dict[str, Any], found: Progress) -> dict[str, str]:
         "seeds": f"{len(seeds)}, k policy {description['k_policy']}{oracle}, {description['clustering']}",
         "created": f"{found.created.astimezone():%Y-%m-%d %H:%M}",
     }
+    if found.kind == "benchmark":
+        return {
+            "compared": f"{', '.join(description['methods'])}; against {description['reference']}",
+            **facts,
+        }
     if found.kind == "grid":
         variants = (
             f"{label} (default)" if label == description["default"] else label

@@ -27,12 +27,15 @@ LEFTOVERS = "leftovers of studies"
 SIMULATED = "simulated cohorts"
 COPIES = "copies of far sections"
 SHARDS = "prepared sections"
+PACKAGES = "environments of methods"
 STUDIES = "studies"
-CATEGORIES = (UNFINISHED, LEFTOVERS, SIMULATED, COPIES, SHARDS, STUDIES)
+CATEGORIES = (UNFINISHED, LEFTOVERS, SIMULATED, COPIES, SHARDS, PACKAGES, STUDIES)
 """What an item is, the most dispensable first."""
 
 _SHARD_STORE = "shards"
 """Folder of the cache where shards are kept."""
+_PACKAGE_STORE = "methods"
+"""Folder of the cache with the virtual environments of methods."""
 _LEFTOVER_FOLDERS = ("tune", keys.CHECKPOINT_FOLDER)
 _HIDDEN = (".*.partial", ".simulated-*.partial-*", ".*.tmp")
 """Names of what is not whole yet, or not removed yet."""
@@ -142,6 +145,10 @@ def _cache_items(cache: Path, needed: dict[Path, list[str]], in_use: dict[Path, 
         yield Item(path, SIMULATED, _size(path))
     for path in [] if copies.is_symlink() else filter(_ours, copies.glob("[!.]*")):
         yield Item(path, COPIES, _size(path))
+    packages = cache / _PACKAGE_STORE
+    for path in [] if packages.is_symlink() else filter(_ours, packages.glob("[!.]*")):
+        if path.is_dir():
+            yield Item(path, PACKAGES, _size(path))
     for path in [] if store.is_symlink() else [p.parent for p in store.glob(f"*/{keys.SHARD_FILE}")]:
         if _ours(path) and not path.name.startswith("."):
             at = path.resolve()

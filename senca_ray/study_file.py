@@ -91,7 +91,7 @@ class BenchmarkPart:
     """NAME, NAME:CLUSTERING, or all methods of a kind: model, null, simple, published."""
     reference: str = "senca"
     """The method, or METHOD:CLUSTERING, that every other is tested against."""
-    unit: Literal["patient", "section"] = "patient"
+    unit: str = "patient"
     """What counts as one independent observation; sections of one patient are none."""
     slow_seeds: int = 3
     """Seeds of methods whose fits take minutes."""

@@ -171,10 +171,6 @@ def test_another_benchmark_in_the_same_folder_is_refused(place: World, study: tu
     assert "holds another study (it differs in unit, refined)" in refused.stderr
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a unit that BenchmarkPart refuses keeps the benchmark, and what else is wrong, unread",
-)
 def test_all_that_is_wrong_is_told_at_once(place: World, tmp_path: Path) -> None:
     options = ("--method", "nonsense", "--unit", "moon", "--reference", "simple", "--undetermined", "gone")
     refused = place.experiment("benchmark", *options, "--out", str(tmp_path / "out"))

@@ -7,11 +7,12 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from senca_ray import cli_methods, keys, methods
+from senca_ray import keys, methods
 from senca_ray.cli_methods import methods_app
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.methods import package
 from senca_ray.methods.base import Embedding, Method
 from senca_ray.methods.coordinates import Coordinates
 from senca_ray.methods.package import SCRIPTS, PackageMethod
@@ -122,7 +123,7 @@ def test_install_fetches_what_is_missing_and_only_that(monkeypatch: pytest.Monke
         (method.environment() / "bin").mkdir()
         method.python().touch()
 
-    monkeypatch.setattr(cli_methods, "install", install)
+    monkeypatch.setattr(package, "install", install)
     for _ in range(2):
         assert "boxed is installed" in text("install", "boxed")
     assert installed == ["boxed"]

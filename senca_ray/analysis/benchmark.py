@@ -40,7 +40,7 @@ BENCHMARK_COLUMNS = (
 )
 HER2ST_SAMPLES = frozenset({"A1", "B1", "C1", "D1", "E1", "F1", "G2", "H1"})
 """Ids of the sections behind Table 1 of the paper."""
-_TABLE_1 = "1"
+_HER2ST, _TABLE_1 = "HER2ST", "1"
 
 _EXACT = "Wilcoxon or sign-flip"
 """Tests whose smallest p-value follows from the number of units alone."""
@@ -105,7 +105,9 @@ def _references(groups: list[Key], description: dict[str, Any]) -> dict[Key, Key
 def _reference(description: dict[str, Any]) -> tuple[str, str]:
     """Method and clustering of the reference."""
     name, _, clustering = description["reference"].partition(":")
-    return name, clustering or next(iter(all_methods()[name].clusterings), description["clustering"])
+    used = all_methods().get(name)
+    own = used.clusterings if used else ()
+    return name, clustering or next(iter(own), description["clustering"])
 
 
 def _facts(row: dict[str, Any]) -> dict[str, str]:
@@ -149,8 +151,11 @@ def _correct(family: Sequence[dict[str, Any]], unit: str) -> None:
     n_tests = sum(not np.isnan(row["sign_flip_p"]) for row in family)
     for row in family:
         # Of fewer the evidence itself says it.
-        cannot = remark(row["n_paired"], n_tests, unit, _EXACT) if row["n_paired"] >= FEW else ""
-        row["remark"] = "; ".join(filter(None, [row["remark"], cannot]))
+        if row["n_paired"] >= FEW:
+            alone = remark(row["n_paired"], unit=unit, test=_EXACT)
+            texts = [text for text in row["remark"].split("; ") if text != alone]
+            texts.append(remark(row["n_paired"], n_tests, unit, _EXACT))
+            row["remark"] = "; ".join(filter(None, texts))
     for test in TESTS:
         raw = [row[test] for row in family]
         for name, corrected in (("holm", holm(raw)), ("bh", benjamini_hochberg(raw))):
@@ -191,9 +196,13 @@ def rankings(results: pd.DataFrame, description: dict[str, Any]) -> dict[str, Ra
 
 
 def complete(scores: pd.DataFrame) -> pd.DataFrame:
-    """The columns with the most scores: means over other units cannot be ranked with theirs."""
-    held = scores.notna().sum()
-    return scores.loc[:, held == held.max()]
+    """The units that most columns cover, as far as any does, and the columns that cover them all.
+
+    Means over other units cannot be ranked with theirs.
+    """
+    held = scores.notna()
+    units = held[held.sum().idxmax()]
+    return scores.loc[units, held[units].all()]
 
 
 PUBLISHED_COLUMNS = ("block", "method", "setting", "value", "source", "n", "reference_mean", "t_p", "remark")
@@ -225,6 +234,7 @@ def published_beside(results: pd.DataFrame, description: dict[str, Any]) -> pd.D
                 | {"t_p": test.t_p, "remark": test.remark}
             )
         named = printed["setting"].str.split().str[0].isin(samples)
+        named |= (source == keys.ANNOTATED) & printed["cohort"].isin([f"{_HER2ST} {s}" for s in samples])
         single = printed[named & (printed["statistic"] == "ari")]
         found += [{"block": block, **_printed(row)} for row in single.to_dict("records")]
     return pd.DataFrame(found, columns=list(PUBLISHED_COLUMNS))

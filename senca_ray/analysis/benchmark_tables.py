@@ -10,6 +10,7 @@ from rich.table import Table
 
 from senca_ray import keys
 from senca_ray.analysis.benchmark import main_rows, published_beside, rankings
+from senca_ray.analysis.blocks import BLOCK, block_title, with_blocks
 from senca_ray.analysis.ranking import Ranking
 from senca_ray.analysis.sensitivity import AS_REPORTED, sensitivity
 from senca_ray.analysis.tables import k_words, sample_table
@@ -68,7 +69,7 @@ def _scores(block: str, rows: pd.DataFrame, results: pd.DataFrame, description: 
         _heading(block, rows, description),
         ["\nmethod", "\nkind"],
         ["ARI\nmean", "\nmedian", "sd of\nseeds", "seconds\na fit", "peak\nMB", *["fits\nfailed"] * failures],
-        _reasons(rows, main_rows(results, description)),
+        _reasons(block, rows, with_blocks(main_rows(results, description))),
     )
     for row in rows.to_dict("records"):
         reference = " *" if row["is_default"] else ""
@@ -83,9 +84,10 @@ def _scores(block: str, rows: pd.DataFrame, results: pd.DataFrame, description: 
     return table
 
 
-def _reasons(rows: pd.DataFrame, results: pd.DataFrame) -> list[str]:
-    """Why methods have no score, each reason once."""
-    failed = results[(results[keys.STATUS] == keys.FAILED) & results[keys.METHOD].isin(rows[keys.METHOD])]
+def _reasons(block: str, rows: pd.DataFrame, results: pd.DataFrame) -> list[str]:
+    """Why methods of a block have no score, each reason once."""
+    titles = results[list(BLOCK)].apply(lambda row: block_title(*row), axis=1)
+    failed = results[(results[keys.STATUS] == keys.FAILED) & (titles == block)]
     failed = failed[failed[keys.CLUSTERING] != keys.CONSENSUS]
     reasons = failed.groupby([keys.METHOD, keys.REASON], sort=False).size().reset_index()
     lines = [f"{row[keys.METHOD]}: {row[keys.REASON]}" for row in reasons.to_dict("records")]

@@ -17,6 +17,7 @@ SENSITIVITY_COLUMNS = (
     *("moved", "moved_from", "moved_to"),
 )
 AS_REPORTED = "as reported"
+_NONE = pd.Series(dtype=float)
 
 
 def sensitivity(results: pd.DataFrame, description: dict[str, Any]) -> pd.DataFrame:
@@ -25,7 +26,8 @@ def sensitivity(results: pd.DataFrame, description: dict[str, Any]) -> pd.DataFr
     Each reading is compared with the study's own protocol over the methods that were read both ways, and the
     second half of the seeds with the first. `agreement` is Kendall's tau-b of the two orders of mean ARI, 1
     where they are the same; `moved` names the method that moves by most places. Ranks count from 1, the best.
-    Columns SENSITIVITY_COLUMNS; empty for a benchmark that read its fits in one way only.
+    A reading that shares no method is left out. Columns SENSITIVITY_COLUMNS; empty for a benchmark that read
+    its fits in one way only.
     """
     rows = with_blocks(results)
     rows = rows[(rows[keys.STATUS] == keys.OK) & (rows[keys.CLUSTERING] != keys.CONSENSUS)]
@@ -41,14 +43,14 @@ def sensitivity(results: pd.DataFrame, description: dict[str, Any]) -> pd.DataFr
     seeds = sorted(main[keys.SEED].unique())
     first, second = seeds[: len(seeds) // 2], seeds[len(seeds) // 2 :]
     if first:
-        before, after = (_means(main[main[keys.SEED].isin(half)], description) for half in (first, second))
-        readings.append((f"{_seeds(second)} against {_seeds(first)}", before, after))
-    found: list[dict[str, Any]] = [
-        {"block": block, "reading": words} | _moves(before[block], after[block], reference)
-        for block in base
-        for words, before, after in readings
-        if block in before and block in after
-    ]
+        halves = [_means(main[main[keys.SEED].isin(half)], description) for half in (first, second)]
+        readings.append((f"{_seeds(second)} against {_seeds(first)}", halves[0], halves[1]))
+    found: list[dict[str, Any]] = []
+    for block in base:
+        for words, one, other in readings:
+            before, after = one.get(block, _NONE).align(other.get(block, _NONE), join="inner")
+            if len(before):
+                found.append({"block": block, "reading": words} | _moves(before, after, reference))
     return pd.DataFrame(found, columns=list(SENSITIVITY_COLUMNS))
 
 
@@ -64,8 +66,7 @@ def _means(rows: pd.DataFrame, description: dict[str, Any]) -> dict[str, pd.Seri
 
 
 def _moves(base: pd.Series, other: pd.Series, reference: str) -> dict[str, Any]:
-    """One order of methods against another, over those in both."""
-    base, other = base.align(other, join="inner")
+    """One order of the same methods against another."""
     before, after = (dict(means.rank(ascending=False, method="min").astype(int)) for means in (base, other))
     means = dict(other)
     best, moved = (

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from senca_ray import keys
 
@@ -16,8 +17,8 @@ from senca_ray import keys
 def plain_table(title: str, names: Sequence[str], numbers: Sequence[str], notes: Iterable[str] = ()) -> Table:
     """A table without frame: columns of text that may fold, then columns of numbers; notes below it."""
     table = Table(
-        title=title,
-        caption="\n".join(notes),
+        title=Text(title),
+        caption=Text("\n".join(notes)),  # a reason may hold what rich would take for its own signs
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,

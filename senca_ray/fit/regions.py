@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-from scipy.sparse import csr_matrix, triu
-from scipy.spatial.distance import cdist
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -18,9 +15,6 @@ from sklearn.utils import check_random_state
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 from senca_ray.fit.scores import silhouette
-
-if TYPE_CHECKING:
-    import igraph
 
 CLUSTERINGS = ("ward", "average", "complete", "kmeans", "gmm-tied", "leiden")
 AUTO_RANGE = range(2, 13)
@@ -30,16 +24,6 @@ _STARTS, _MIXTURE_STARTS = 10, 5
 """Starts of k-means and of a Gaussian mixture, of which the best is kept."""
 _RIDGE = 1e-6
 """Added to the variance of every principal axis of a mixture, as a share of that of the first."""
-_GRAPH_NEIGHBORS = 14
-"""Nearest spots that a spot is joined to in Leiden's graph: scanpy's 15, which count the spot itself."""
-_LEAST_SCALE = 1e-3
-"""Least scale on which the weights of that graph fall, as a share of the mean distance."""
-_HALVINGS = 64
-"""Steps in which the scale is found."""
-_EXPONENTS = (-16.0, 20.0)
-"""Resolutions of Leiden that are searched, as powers of 2: from one region to every spot its own."""
-_NARROW = 2.0**-6
-"""Width in exponents at which the search for a resolution ends."""
 
 Divide = Callable[[int], np.ndarray]
 """Finds k regions (N,) in any numbering."""
@@ -152,8 +136,10 @@ def _clusterer(embedding: np.ndarray, clustering: str, seed: int) -> Divide:
     if clustering == "kmeans":
         return lambda k: _kmeans(values, k, seed)
     if clustering in ("gmm-tied", "leiden"):
+        from senca_ray.fit.leiden import leiden
+
         distinct, row = np.unique(values, axis=0, return_inverse=True)
-        divide = _mixture(values, seed) if clustering == "gmm-tied" else _leiden(values, seed)
+        divide = _mixture(values, seed) if clustering == "gmm-tied" else leiden(values, seed)
         # Neither could divide equal rows in a way that means anything.
         return lambda k: row if len(distinct) <= k else divide(k)
     return lambda k: AgglomerativeClustering(k, linkage=clustering).fit_predict(values)
@@ -193,89 +179,3 @@ def _principal_axes(values: np.ndarray) -> np.ndarray:
     left, spread, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
     kept = spread >= spread[0] * max(values.shape) * np.finfo(float).eps
     return left[:, kept] * spread[kept] / max(spread[0], np.finfo(float).tiny) * np.sqrt(len(values))
-
-
-def _leiden(values: np.ndarray, seed: int) -> Divide:
-    """Leiden's communities; the partition of a resolution is computed once for all k."""
-    import leidenalg
-
-    graph, weights = _neighbor_graph(values)
-
-    @functools.cache
-    def at(exponent: float) -> np.ndarray:
-        partition = leidenalg.find_partition(
-            graph,
-            leidenalg.RBConfigurationVertexPartition,
-            weights=weights,
-            resolution_parameter=2.0**exponent,
-            seed=seed,
-        )
-        return np.array(partition.membership)
-
-    def divide(k: int) -> np.ndarray:
-        low, high = _EXPONENTS
-        above = at(low)
-        if above.max() + 1 < k:
-            above = at(high)
-            while high - low > _NARROW and above.max() + 1 > k:
-                middle = (low + high) / 2
-                if at(middle).max() + 1 < k:
-                    low = middle
-                else:
-                    high, above = middle, at(middle)
-        return _join(values, above, k)
-
-    return divide
-
-
-def _neighbor_graph(values: np.ndarray) -> tuple[igraph.Graph, np.ndarray]:
-    """Spots joined where one is among the nearest of the other in the embedding (N, D), and the weights.
-
-    A neighbour at distance d of a spot weighs exp(-(d - r) / s), with r the distance of the nearest one not
-    alike and s such that a spot's weights sum to log2 of the size of its neighbourhood, itself included. Two
-    weights a, b of one edge give a + b - ab. Source: McInnes et al., arXiv 2018 (UMAP), section 3.1.
-    """
-    import igraph
-    from sklearn.neighbors import NearestNeighbors
-
-    count = min(_GRAPH_NEIGHBORS, len(values) - 1)
-    if count == 0:
-        return igraph.Graph(1), np.ones(0)
-    distances, near = NearestNeighbors(n_neighbors=count).fit(values).kneighbors()
-    beyond = distances - np.where(distances > 0, distances, np.inf).min(axis=1, initial=np.inf)[:, None]
-    # Equal rows alone around a spot: nothing lies beyond them.
-    beyond = np.where(np.isfinite(beyond), np.maximum(beyond, 0), 0)
-    weights = csr_matrix(
-        (_falling(beyond, distances).ravel(), near.ravel(), np.arange(0, near.size + 1, count)),
-        shape=(len(values),) * 2,
-    )
-    both = triu(weights + weights.T - weights.multiply(weights.T)).tocoo()
-    present = both.data > 0
-    edges = np.column_stack([both.row, both.col])[present]
-    return igraph.Graph(len(values), edges.tolist()), both.data[present]
-
-
-def _falling(beyond: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """exp(-beyond / s) with the s of every row found by bisection; shapes (N, K)."""
-    wanted = np.log2(beyond.shape[1] + 1)
-    low = np.full((len(beyond), 1), _LEAST_SCALE) * np.maximum(distances.mean(), np.finfo(float).tiny)
-    # At this scale no weight is below exp(-1 / K): they sum to more than is wanted.
-    high = np.maximum(low, beyond.max(axis=1, keepdims=True) * beyond.shape[1])
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        enough = np.exp(-beyond / middle).sum(axis=1, keepdims=True) > wanted
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    return np.exp(-beyond / high)
-
-
-def _join(values: np.ndarray, regions: np.ndarray, k: int) -> np.ndarray:
-    """Join regions (N,) until k are left: always the two whose union costs least in Ward's sense."""
-    while regions.max() >= k:
-        regions = renumber(regions)
-        sizes = np.bincount(regions)
-        centres = np.stack([values[regions == region].mean(axis=0) for region in range(len(sizes))])
-        cost = cdist(centres, centres, "sqeuclidean") / (1 / sizes[:, None] + 1 / sizes)
-        np.fill_diagonal(cost, np.inf)
-        one, other = np.unravel_index(cost.argmin(), cost.shape)
-        regions = renumber(np.where(regions == other, one, regions))
-    return regions

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 
+from senca_ray import keys
 from senca_ray.errors import SencaError
 from senca_ray.methods.base import Embedding, Method, RegionMethod, TrainedMethod
 from senca_ray.methods.bayesspace import BayesSpace
@@ -106,13 +107,16 @@ def _added() -> tuple[dict[str, Method], dict[str, str]]:
     for entry in sorted(importlib.metadata.entry_points(group=ENTRY_POINTS), key=lambda e: e.name):
         try:
             found = entry.load()()
+            if not isinstance(found, Method):
+                raise TypeError(f"{entry.value} is no subclass of senca_ray.methods.Method")
+            name, _ = str(found.name), str(found.title)
         except Exception as error:  # noqa: BLE001  another package's fault is no reason to stop
             reasons[entry.name] = f"{type(error).__name__}: {error}"
             continue
-        if not isinstance(found, Method):
-            reasons[entry.name] = f"{entry.value} is no subclass of senca_ray.methods.Method"
-        elif found.name in METHODS | methods:
-            reasons[entry.name] = f"there is a method {found.name!r} already"
+        if name in METHODS | methods:
+            reasons[entry.name] = f"there is a method {name!r} already"
+        elif name in keys.METHOD_KINDS or ":" in name:
+            reasons[entry.name] = f"the name {name!r} means something else: choose another, without ':'"
         else:
-            methods[found.name] = found
+            methods[name] = found
     return methods, reasons

@@ -96,6 +96,13 @@ def run_seeds(
         yield _run(method, sample, setting, seed, protocols, device, checkpoint)
 
 
+def genes_needed(method: Method, setting: Setting, protocols: Sequence[Protocol]) -> int:
+    """How many genes to read for a method under these protocols."""
+    needed = method.genes_needed(setting)
+    beforehand = isinstance(method, RegionMethod) and any(p.k_policy == "auto" for p in protocols)
+    return max(needed, SmoothedPca().genes_needed(setting)) if beforehand else needed
+
+
 def device_of(method: Method, device: str) -> str:
     """The device that `method` uses when it is given `device`."""
     return device if isinstance(method, TrainedMethod) else "cpu"
@@ -239,9 +246,14 @@ def _outcome(
     kept = np.ones(len(sample.xy), dtype=bool)
     if protocol.undetermined == keys.DROPPED and sample.labels is not None:
         kept = sample.labels != keys.UNDETERMINED
+    if not kept.any():
+        raise SencaError(
+            f"{sample.name}: every spot is undetermined, so none is left to cluster; leave --undetermined at "
+            f"{keys.UNSCORED}"
+        )
     part, values = sample.subset(kept), embedding.values[kept]
     if clustering == keys.OWN:
-        found = _own_regions(method, embedding)[kept]
+        found = renumber(_own_regions(method, embedding)[kept])
         k = k if k is not None else len(np.unique(found))
     else:
         k = choose_k(protocol.k_policy, part, values, clustering) if k is None else k
@@ -262,7 +274,7 @@ def _own_regions(method: Method, embedding: Embedding) -> np.ndarray:
             f"{method.name} finds no regions of its own; expected one of "
             f"{', '.join(method.clusterings or CLUSTERINGS)} as its clustering"
         )
-    return renumber(embedding.regions)
+    return embedding.regions
 
 
 def _caught(work: Callable[[], T]) -> T | Exception:

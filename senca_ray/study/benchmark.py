@@ -86,7 +86,8 @@ class Benchmark:
         """What the study's description says about it besides cohort, setting, seeds and protocol."""
         return {
             "kind": "benchmark",
-            "methods": list(self.methods),
+            # By name: what a kind holds may be more when the study is gone on with.
+            "methods": [f"{name}:{clustering}" for name, all_ in self.entries() for clustering in all_],
             "reference": self.reference,
             "unit": self.unit,
             "slow_seeds": self.slow_seeds,
@@ -106,10 +107,11 @@ class Benchmark:
         Raises ProblemsError where a shard stores too little.
         """
         metas = {sample: read_meta(uri) for sample, uri in shards.items()}
-        check_stored(metas, [self.setting])
         known = all_methods()
+        if any(known[name].follows_setting for name, _ in self.entries()):
+            check_stored(metas, [self.setting])
         trials = [
-            self._trial(known[name], clusterings, sample, uri)
+            self._trial(known[name], clusterings, sample, uri, metas[sample]["label_source"])
             for sample, uri in shards.items()
             for name, clusterings in self.entries()
             if not known[name].needs_image or metas[sample]["modality"] == keys.RNA_IMAGE
@@ -117,11 +119,17 @@ class Benchmark:
         # A long one left for last would keep the other cores idle.
         return sorted(trials, key=lambda t: (not known[t.method].slow, -metas[t.sample]["spots"]))
 
-    def _trial(self, used: Method, clusterings: tuple[str, ...], sample: str, uri: str) -> Trial:
+    def _trial(
+        self, used: Method, clusterings: tuple[str, ...], sample: str, uri: str, label_source: str
+    ) -> Trial:
         seeds = self.seeds[: self.slow_seeds] if used.slow else self.seeds
         main, *others = (
             dataclasses.replace(self.protocol, clustering=clustering, own=False) for clustering in clusterings
         )
+        readings = main.variations() if self.sensitivity else []
+        if label_source == keys.UNLABELLED:
+            same = main.undetermined
+            readings = [r for r in readings if r.k_policy != "labels" and r.undetermined == same]
         return Trial(
             study=self.name,
             method=used.name,
@@ -131,7 +139,7 @@ class Benchmark:
             shard=uri,
             seeds=seeds if used.seeded else seeds[:1],
             protocol=main,
-            also=(*others, *(main.variations() if self.sensitivity else ())),
+            also=(*others, *readings),
         )
 
 

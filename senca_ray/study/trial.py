@@ -24,7 +24,7 @@ from senca_ray.fit.scores import score
 from senca_ray.methods import method
 from senca_ray.methods.memory import peak_memory_mb
 from senca_ray.methods.protocol import Protocol
-from senca_ray.methods.run import Outcome, device_of, run_seeds
+from senca_ray.methods.run import Outcome, device_of, genes_needed, run_seeds
 from senca_ray.study.checkpoint import TrialCheckpoint
 
 _log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def run_trial(
     """
     used, device = method(trial.method), device_of(method(trial.method), device)
     try:
-        sample = _read(trial.shard, used.genes_needed(trial.setting))
+        sample = _read(trial.shard, genes_needed(used, trial.setting, trial.protocols))
     except (SencaError, OSError, ValueError) as error:
         return failed_rows(trial, _reason(error))
     done: dict[int, list[dict[str, Any]]] = {}

@@ -100,7 +100,6 @@ def test_without_a_comparison_there_is_no_table_of_tests() -> None:
     assert not any("paired over" in text for text in alone)
 
 
-@pytest.mark.xfail(strict=True, reason="_reasons looks for a method's failures in all blocks")
 def test_what_failed_in_one_block_is_not_told_in_another() -> None:
     image = {keys.MODALITY: keys.RNA_IMAGE}
     texts = said(
@@ -114,9 +113,6 @@ def test_what_failed_in_one_block_is_not_told_in_another() -> None:
     assert not any("the disk is full" in text for text in texts if text not in with_image)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="reasons go to rich as markup: [/data] is a MarkupError, [a, b] is lost"
-)
 @pytest.mark.parametrize("reason", ["expected one of [a, b]", "cannot open [/data/A1]", "a[bold]b"])
 def test_a_reason_is_shown_as_it_is(reason: str) -> None:
     """Whatever a package raises: a bracket is no markup."""

@@ -182,11 +182,6 @@ def test_readings_are_told_from_the_study_s_own(
     assert found["agreement"].tolist() == [1, -1]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="_moves takes the maximum of no method where no one was read both ways",
-)
 def test_a_reading_that_shares_no_method_with_the_study_s_own_is_passed_over() -> None:
     """Each of two methods failed on one section with one of two seeds: the study still has to end."""
     lost = fits("senca", {s: [0.4, None if s == "C1" else 0.4] for s in SAMPLES})
@@ -195,10 +190,6 @@ def test_a_reading_that_shares_no_method_with_the_study_s_own_is_passed_over() -
     assert found["reading"].tolist() == [AS_REPORTED, "undetermined dropped"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="complete() compares numbers of sections: means over different ones are ranked together",
-)
 def test_means_over_different_sections_are_not_ranked() -> None:
     """senca lacks the hard section, coordinates an easy one; on those that both have, senca is better."""
     hard = {"A1": 0.0, "B1": 0.5, "C1": 0.5, "D1": 0.6}
@@ -211,9 +202,6 @@ def test_means_over_different_sections_are_not_ranked() -> None:
     assert found["n_methods"] < 2 or found["best"] == "senca (ward)"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="is_named takes the reference's first clustering by name, not its main one"
-)
 def test_the_reference_is_followed_as_it_is_usually_clustered() -> None:
     rows = [read(LEVELS), read(LEVELS, **DROPPED), read({"smoothed-pca": 0.9}, clustering="gmm-tied")]
     found = one(table(*rows, reference="smoothed-pca"), AS_REPORTED)

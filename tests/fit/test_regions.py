@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -136,7 +135,7 @@ def test_kmeans_is_that_of_scikit_learn_with_ten_starts_and_the_seed() -> None:
 def test_the_largest_region_is_0(clustering: str) -> None:
     values, truth = blobs(
         (20, 30, 17)
-    )  # Leiden's graph joins 15 neighbours: smaller clouds would run together
+    )  # Leiden's graph joins 14 neighbours: smaller clouds would run together
     regions = cluster(values, 3, clustering, seed=3)
     assert regions.dtype == np.int16
     assert np.bincount(regions).tolist() == [30, 20, 17]
@@ -210,31 +209,6 @@ def test_any_embedding_gives_between_one_and_k_regions(clustering: str, data: st
     distinct = len(np.unique(values, axis=0))
     found = len(np.unique(regions))
     assert found == min(k, distinct) if clustering == "leiden" else 1 <= found <= min(k, distinct)
-
-
-@pytest.mark.parametrize("k", range(2, 13))
-def test_leiden_gives_exactly_k_communities(k: int) -> None:
-    values = np.random.default_rng(0).normal(size=(90, 4))
-    assert cluster(values, k, "leiden", seed=1).max() == k - 1
-
-
-def test_leiden_depends_on_the_seed_and_on_nothing_global() -> None:
-    values = np.random.default_rng(0).normal(size=(120, 4))
-    partitions = [cluster(values, 6, "leiden", seed) for seed in range(4)]
-    assert any((p != partitions[0]).any() for p in partitions[1:])
-    random.seed(5)
-    before = random.getstate()
-    np.testing.assert_array_equal(cluster(values, 6, "leiden", 0), partitions[0])
-    assert random.getstate() == before
-
-
-def test_leiden_joins_the_closest_of_too_many_parts() -> None:
-    # 16 spots or more a cloud: no spot's 15 nearest reach another cloud, so the graph falls into 4 parts.
-    values, truth = blobs((20, 18, 17, 16))
-    assert adjusted_rand_score(truth, cluster(values, 4, "leiden", seed=0)) == 1
-    values[truth == 3] += values[truth == 1].mean(axis=0) * 0.9 - values[truth == 3].mean(axis=0)
-    joined = np.where(truth == 3, 1, truth)
-    assert adjusted_rand_score(joined, cluster(values, 3, "leiden", seed=0)) == 1
 
 
 @pytest.mark.parametrize("k", [0, -1, 7])

@@ -212,15 +212,9 @@ def test_without_undetermined_spots_or_labels_the_three_are_the_same() -> None:
         assert (first.regions >= 0).all()
 
 
-NO_SPOT_LEFT = pytest.mark.xfail(
-    strict=True,
-    reason="run._outcome takes the subset before k is chosen: of no spot that is scikit-learn's ValueError",
-)
-
-
 @pytest.mark.parametrize(
     "protocol",
-    [UNSCORED, pytest.param(DROPPED, marks=NO_SPOT_LEFT), SCORED],
+    [UNSCORED, DROPPED, SCORED],
     ids=lambda p: p.undetermined,
 )
 def test_a_section_that_is_wholly_undetermined_says_so(protocol: Protocol) -> None:
@@ -320,7 +314,6 @@ def test_a_k_that_it_cannot_do_fails_the_readings_with_that_k_alone() -> None:
     assert method.fitted == [(0, 4), (0, 3)]
 
 
-@pytest.mark.xfail(strict=True, reason="run._outcome numbers a method's own regions before it drops spots")
 def test_without_undetermined_spots_its_regions_are_numbered_by_size_again() -> None:
     """The largest region is 0, of the spots that are left as well."""
     sample = toy_sample()

@@ -442,10 +442,6 @@ def test_rows_of_a_method_with_regions_of_its_own_say_so(
     assert [row[keys.K] for row in rows] == [2, 5, 2, 5, 2]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the smoothed components that k `auto` is chosen by are those of the genes this method reads: one",
-)
 def test_a_k_chosen_beforehand_does_not_depend_on_the_genes_that_a_method_reads(
     toy_shard: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
