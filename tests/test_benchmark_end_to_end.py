@@ -61,7 +61,7 @@ def plain(text: str) -> str:
 
 def test_it_says_what_was_compared_and_how(study: tuple[Path, str]) -> None:
     text = plain(study[1])
-    assert f"{BLOCK}: 4 sections of 3 patients, 2 seeds (0 to 1, slow methods 2)" in text
+    assert f"{BLOCK}: 4 sections of 3 patients, 2 seeds (0 to 1)" in text
     assert "k policy labels (oracle: taken from the labels)" in text
     assert "all spots clustered; undetermined left out of the score" in text
     assert "senca (ward) *" in text and "* the reference" in text
@@ -178,3 +178,19 @@ def test_all_that_is_wrong_is_told_at_once(place: World, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
     for words in ("'nonsense' is unknown", "moon", "'simple' found; expected one method", "'gone' found"):
         assert words in refused.stderr
+
+
+def test_markers_of_the_regions_are_reported(place: World, tmp_path: Path) -> None:
+    options = ("--sample", "A1", "--seeds", "2", "--set", "epochs=2", "--set", "hvgs=200", "--k", "fixed:3")
+    gene = "ERBB2"
+    ran = place.experiment("markers", *options, "--genes", f"{gene},NOSUCH", "--out", str(tmp_path / "out"))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    markers = pd.read_parquet(tmp_path / "out" / keys.MARKERS_FILE)
+    assert set(markers[keys.SAMPLE]) == {"A1"} and set(markers["region"]) == {0, 1, 2}
+    # All genes of the shard are tested, not the 200 that the model read.
+    assert markers["gene"].nunique() > 1000
+    text = plain(ran.stdout)
+    assert "A1: strongest genes of each region" in text and "NOSUCH" in text
+    assert "the p-values are too small" in text
+    page = (tmp_path / "out" / keys.REPORT_FILE).read_text()
+    assert "Marker genes of the regions" in page and "NOSUCH" in page

@@ -56,6 +56,14 @@ def main_rows(results: pd.DataFrame, description: dict[str, Any]) -> pd.DataFram
     return results[same]
 
 
+def slow_seeds(description: dict[str, Any]) -> int:
+    """Seeds of a benchmark's slow methods; those of all others where none is slow."""
+    known, seeds = all_methods(), len(description["seeds"])
+    names = {text.partition(":")[0] for text in description["methods"]}
+    slow = any(known[name].slow for name in names & known.keys())
+    return min(description["slow_seeds"], seeds) if slow else seeds
+
+
 def benchmark_summary(results: pd.DataFrame, description: dict[str, Any]) -> pd.DataFrame:
     """One row per block, method and clustering, best mean ARI first, tested against the reference.
 

@@ -9,7 +9,7 @@ import pandas as pd
 from rich.table import Table
 
 from senca_ray import keys
-from senca_ray.analysis.benchmark import main_rows, published_beside, rankings
+from senca_ray.analysis.benchmark import main_rows, published_beside, rankings, slow_seeds
 from senca_ray.analysis.blocks import BLOCK, block_title, with_blocks
 from senca_ray.analysis.ranking import Ranking
 from senca_ray.analysis.sensitivity import AS_REPORTED, sensitivity
@@ -56,7 +56,8 @@ def method_name(row: Any) -> str:
 def _heading(block: str, rows: pd.DataFrame, description: dict[str, Any]) -> str:
     protocol, seeds = Protocol.read(description), description["seeds"]
     cohort = f"{count(rows['n_sections'].max(), 'section')} of {count(rows['n_patients'].max(), 'patient')}"
-    slow = f", slow methods {min(description['slow_seeds'], len(seeds))}"
+    fewer = slow_seeds(description)
+    slow = f", slow methods {fewer}" if fewer < len(seeds) else ""
     return (
         f"{block}: {cohort}, {count(len(seeds), 'seed')} ({min(seeds)} to {max(seeds)}{slow})\n"
         f"k policy {k_words(protocol.k_policy)}; {protocol.words()}"

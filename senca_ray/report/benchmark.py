@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from senca_ray import keys
-from senca_ray.analysis.benchmark import published_beside, rankings
+from senca_ray.analysis.benchmark import published_beside, rankings, slow_seeds
 from senca_ray.analysis.benchmark_tables import method_name
 from senca_ray.analysis.blocks import block_title
 from senca_ray.analysis.ranking import Ranking
@@ -43,7 +43,7 @@ def benchmark_content(view: StudyView) -> dict[str, Any]:
     return {
         "unit": description["unit"],
         "reference": description["reference"],
-        "slow_seeds": min(description["slow_seeds"], len(description["seeds"])),
+        "slow_seeds": slow_seeds(description),
         "protocol": Protocol.read(description).words(),
         "blocks": [
             _block(view, str(title), rows, ranked.get(str(title)))

@@ -13,6 +13,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from senca_ray import keys
+from senca_ray.analysis.markers import COLUMNS_EXPLAINED, DOUBLE_DIPPING
 from senca_ray.analysis.tables import HOLM_FAMILIES
 from senca_ray.files import write_text
 from senca_ray.methods import MODEL
@@ -21,6 +22,7 @@ from senca_ray.report.benchmark import benchmark_content
 from senca_ray.report.benchmark_figures import benchmark_figures
 from senca_ray.report.figures import render, sweep_figures
 from senca_ray.report.maps import NOT_CLUSTERED_COLOUR, SectionMaps, overlay, section_maps
+from senca_ray.report.markers import marker_content
 from senca_ray.report.search import objective_name, search_content
 from senca_ray.report.search_figures import search_figures
 from senca_ray.report.tables import block, failures, setting_tables
@@ -110,6 +112,9 @@ def _content(view: StudyView) -> dict[str, Any]:
         "bench": bench,
         "unit": bench["unit"] if bench else keys.PATIENT,
         "search": _search(view, view.selection) if view.selection else None,
+        "markers": marker_content(view),
+        "double_dipping": DOUBLE_DIPPING,
+        "marker_columns": COLUMNS_EXPLAINED,
         "n_sections": len(description["shards"]),
         "n_patients": view.results[keys.PATIENT].nunique(),
         "controls": [(name, explain(name)) for name in description["controls"]],
