@@ -11,7 +11,7 @@ from toys import toy_sample
 from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.errors import SencaError
-from senca_ray.methods import congr, const
+from senca_ray.methods import congr, const, const_terms
 from senca_ray.methods.base import Method
 from senca_ray.methods.congr import ConGar, ConGcr
 from senca_ray.methods.const import ConSt
@@ -158,7 +158,7 @@ def test_rebuilt_graph_of_three_spots_by_hand() -> None:
     # conST: self loops are among its edges, and only edges count.
     looped = torch.tensor([[0, 1, 0, 1, 2], [1, 0, 0, 1, 2]])
     expected = 9 / (2 * 7) * sum(-log_sigmoid(logits[i][j]) for i, j in joined) / 9
-    assert const.edge_loss(embedding, looped).item() == pytest.approx(expected, rel=1e-5)
+    assert const_terms.edge_loss(embedding, looped).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_scaled_counts_take_the_most_variable_expressed_genes() -> None:
@@ -174,7 +174,7 @@ def test_scaled_counts_take_the_most_variable_expressed_genes() -> None:
 
 
 def test_told_apart_by_hand() -> None:
-    found = const.told_apart(torch.tensor([0.0, 2.0]), torch.tensor([-1.0, 3.0]))
+    found = const_terms.told_apart(torch.tensor([0.0, 2.0]), torch.tensor([-1.0, 3.0]))
     expected = (
         math.log(2) + math.log1p(math.exp(-2)) + math.log1p(math.exp(-1)) + math.log1p(math.exp(3))
     ) / 4
@@ -182,17 +182,17 @@ def test_told_apart_by_hand() -> None:
 
 
 def test_divergence_is_zero_for_standard_normal_and_by_hand() -> None:
-    assert const.divergence(torch.zeros(3, 2), torch.zeros(3, 2)).item() == 0
+    assert const_terms.divergence(torch.zeros(3, 2), torch.zeros(3, 2)).item() == 0
     mean, log_sd = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [math.log(2)]])
     expected = 0.5 / 2 * (1 + (4 - 1 - 2 * math.log(2))) / 2
-    assert const.divergence(mean, log_sd).item() == pytest.approx(expected)
+    assert const_terms.divergence(mean, log_sd).item() == pytest.approx(expected)
 
 
 def test_memberships_and_their_target_by_hand() -> None:
-    shares = const.memberships(torch.tensor([[0.0], [3.0]]), torch.tensor([[0.0], [1.0]]))
+    shares = const_terms.memberships(torch.tensor([[0.0], [3.0]]), torch.tensor([[0.0], [1.0]]))
     # 1 / (1 + d^2): spot 0 has 1 and 1/2, spot 1 has 1/10 and 1/5.
     torch.testing.assert_close(shares, torch.tensor([[2 / 3, 1 / 3], [1 / 3, 2 / 3]]))
-    sharp = const.sharpened(shares)
+    sharp = const_terms.sharpened(shares)
     torch.testing.assert_close(sharp, torch.tensor([[0.8, 0.2], [0.2, 0.8]]))
 
 
@@ -200,7 +200,7 @@ def test_context_is_the_centre_of_the_spots_alike() -> None:
     values = torch.tensor([[1.0, 0.0], [4.0, 0.0], [0.0, 2.0]], requires_grad=True)
     # The third start is near nobody and stays without spots.
     starts = torch.tensor([[1.0, 0.2], [0.2, 1.0], [-1.0, -1.0]])
-    context = const.context_of(values, starts, 100.0, 10)
+    context = const_terms.context_of(values, starts, 100.0, 10)
     torch.testing.assert_close(context.detach(), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     assert torch.isfinite(torch.autograd.grad(context[:, 0].sum(), values)[0]).all()
 
