@@ -11,7 +11,7 @@ from senca_ray.config import Setting
 from senca_ray.data.shards import read_meta
 from senca_ray.errors import Problem, ProblemsError
 from senca_ray.fit.regions import CLUSTERINGS
-from senca_ray.methods import MODEL, Method, all_methods
+from senca_ray.methods import MODEL, Method, RegionMethod, all_methods
 from senca_ray.methods.protocol import Protocol
 from senca_ray.study.grid import check_stored, seed_problems
 from senca_ray.study.trial import Trial
@@ -127,6 +127,9 @@ class Benchmark:
             dataclasses.replace(self.protocol, clustering=clustering, own=False) for clustering in clusterings
         )
         readings = main.variations() if self.sensitivity else []
+        if isinstance(used, RegionMethod):
+            # Another k would be another fit.
+            readings = [r for r in readings if r.k_policy == main.k_policy]
         if label_source == keys.UNLABELLED:
             same = main.undetermined
             readings = [r for r in readings if r.k_policy != "labels" and r.undetermined == same]

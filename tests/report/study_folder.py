@@ -211,7 +211,13 @@ def make_benchmark(
     write_tables(out)
     kind = {"kind": "benchmark", "variants": {"default": {}}, "default": "default", "vary": None}
     kind["title"] = "Methods against each other (Table 1)"
-    about = {"methods": list(keys.METHOD_KINDS), "reference": MODEL, "unit": keys.PATIENT, "slow_seeds": 1}
+    named = [f"{method}:{clustering}" for method, clustering in methods]
+    about = {
+        "methods": [*named, f"{NOT_INSTALLED}:leiden"],
+        "reference": MODEL,
+        "unit": keys.PATIENT,
+        "slow_seeds": 1,
+    }
     judged = {"undetermined": own.undetermined, "refined": own.refined, "sensitivity": True}
     _describe(out, shards, seeds, simulated=simulated, **kind | about | judged | described)
     write_summary(out, benchmark_summary(read_results(out), read_description(out)))

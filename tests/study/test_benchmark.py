@@ -245,6 +245,16 @@ def test_no_two_rows_of_a_benchmark_have_one_key(
         assert trial.protocol.pair == study.protocol.pair
 
 
+def test_a_method_that_is_told_k_is_not_fitted_anew_for_another() -> None:
+    """DeepST takes a minute a fit; its clusters are Leiden's, and yet it has to know k before."""
+    readings = {
+        name: benchmark(name)._trial(METHODS[name], ("leiden",), "A1", "uri", keys.ANNOTATED).also
+        for name in ("deepst", "pca")
+    }
+    assert {p.k_policy for p in readings["deepst"]} == {"labels"}
+    assert {p.k_policy for p in readings["pca"]} == {"labels", "auto"}
+
+
 # --- Description ---------------------------------------------------------------------------------------
 
 
