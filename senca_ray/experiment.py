@@ -161,6 +161,7 @@ def _finish(
     import ray
 
     from senca_ray.analysis.aggregator import aggregator
+    from senca_ray.analysis.embeddings import keep_embeddings
     from senca_ray.study.runner import run_plan
 
     with _resumable(out), watched():
@@ -172,7 +173,9 @@ def _finish(
             _run(lambda told: run_plan(plan, sink, out, told), plan, out, console)
         ray.get(sink.finish.remote())
         if isinstance(plan, SearchPlan):
-            write_json(out / keys.SELECTION_FILE, plan.selection())
+            selection = plan.selection()
+            write_json(out / keys.SELECTION_FILE, selection)
+            keep_embeddings(out, {keys.DEFAULT, *(fold["chosen"] for fold in selection["folds"])})
     publish(out, console)
 
 

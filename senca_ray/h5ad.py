@@ -7,13 +7,12 @@ from pathlib import Path
 
 from senca_ray import keys
 from senca_ray.config import Setting
+from senca_ray.data.sample import ALL_GENES
 from senca_ray.data.shards import read_sample
 from senca_ray.files import write_whole
 from senca_ray.methods import method
 from senca_ray.methods.protocol import Protocol
 from senca_ray.methods.run import Outcome, run
-
-_ALL_GENES = 2**31 - 1
 
 
 def fit_to_h5ad(
@@ -28,7 +27,7 @@ def fit_to_h5ad(
     import numpy as np
     import pandas as pd
 
-    sample = read_sample(shard, _ALL_GENES)
+    sample = read_sample(shard, ALL_GENES)
     outcome = run(method(name), sample, setting, seed, protocol)
     obs = pd.DataFrame(index=[f"{x:g}x{y:g}" for x, y in sample.xy])
     obs[keys.OBS_REGION] = pd.Categorical(outcome.regions.astype(str))

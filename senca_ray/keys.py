@@ -55,6 +55,10 @@ ROW_KEY = (STUDY, METHOD, SETTING, SAMPLE, SEED, CLUSTERING, K_POLICY, PROTOCOL)
 
 STATUS, REASON = "status", "reason"
 PATIENT, MODALITY, LABEL_SOURCE = "patient", "modality", "label_source"
+SECTION = "section"
+UNITS = (PATIENT, SECTION)
+"""What a test counts as independent: patients, or against better knowledge their sections."""
+
 K, N_SPOTS, N_SCORED = "k", "n_spots", "n_scored"
 ARI, NMI, SILHOUETTE, CHAOS, PAS = "ari", "nmi", "silhouette", "chaos", "pas"
 LABEL_F1, PAIR, PAIR_AMI = "label_f1", "pair", "pair_ami"
@@ -62,7 +66,12 @@ STABILITY, N_SEEDS = "stability", "n_seeds"
 LOSS_FIRST, LOSS_LAST = "loss_first", "loss_last"
 SECONDS, PEAK_MEMORY_MB, DEVICE = "seconds", "peak_memory_mb", "device"
 ENCODER, FINGERPRINT, VERSIONS, CONFIG = "encoder", "fingerprint", "versions", "config"
-REGIONS = "regions"
+REGIONS, LOSSES = "regions", "losses"
+TYPICAL = "typical"
+"""True in the row of the seed whose regions agree best with those of all other seeds of its trial."""
+
+EMBEDDING = "embedding"
+"""What a typical seed of the model or of a published method learnt: a file of its own in EMBEDDING_FOLDER."""
 
 # --- AnnData names -----------------------------------------------------------------------------------
 OBS_REGION, OBS_LABEL = "region", "label"
@@ -88,4 +97,6 @@ MARKERS_FILE = "markers.parquet"
 SELECTION_FILE = "selection.json"
 OPTUNA_FILE = "optuna.db"
 CHECKPOINT_FOLDER = "checkpoints"
+EMBEDDING_FOLDER = "embeddings"
+PORTRAIT_FOLDER = "portraits"
 LOCK_FILE = ".lock"

@@ -10,6 +10,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from senca_ray import keys
+from senca_ray.analysis.embeddings import write_embedding
 from senca_ray.analysis.results import Journal, write_tables
 from senca_ray.analysis.rows import Row, RowKey
 
@@ -25,15 +27,23 @@ class Aggregator:
         self._journal = Journal(self._study_dir)
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Store a batch of rows (one fsync) and return how many were new; on disk when this returns."""
-        return self._journal.append(rows)
+        """Store a batch of rows (one fsync) and return how many were new; on disk when this returns.
+
+        An embedding that a row carries becomes a file of its own.
+        """
+        kept = [dict(row) for row in rows]
+        for row in kept:
+            # First, so that no row is there without what belongs to it.
+            if (values := row.pop(keys.EMBEDDING, None)) is not None:
+                write_embedding(self._study_dir, row, values)
+        return self._journal.append(kept)
 
     def keys(self, failed: bool = True) -> list[RowKey]:
         """Keys of the rows stored, with or without failed ones: what need not be run again."""
         return self._journal.keys(failed)
 
     def rows(self, wanted: Sequence[RowKey]) -> list[Row]:
-        """The rows under these keys, in their order, without `regions`; keys without a row are left out."""
+        """The rows under these keys, in order, without regions and losses; keys without rows are left out."""
         return self._journal.rows(wanted)
 
     def progress(self) -> dict[str, int]:

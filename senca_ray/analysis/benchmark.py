@@ -242,7 +242,7 @@ def published_beside(results: pd.DataFrame, description: dict[str, Any]) -> pd.D
                 | {"t_p": test.t_p, "remark": test.remark}
             )
         named = printed["setting"].str.split().str[0].isin(samples)
-        named |= (source == keys.ANNOTATED) & printed["cohort"].isin([f"{_HER2ST} {s}" for s in samples])
+        named |= printed["cohort"].isin([f"{_HER2ST} {s}" for s in samples])
         single = printed[named & (printed["statistic"] == "ari")]
         found += [{"block": block, **_printed(row)} for row in single.to_dict("records")]
     return pd.DataFrame(found, columns=list(PUBLISHED_COLUMNS))

@@ -28,7 +28,7 @@ class Evidence:
     n: int
     """Units with a difference."""
     unit: str
-    """One of UNITS; with "section" the sections of one patient count as independent."""
+    """One of keys.UNITS; with "section" the sections of one patient count as independent."""
     mean_difference: float
     interval_low: float
     """95 % interval of the mean difference: bootstrap over units, expanded percentile (see `evidence`)."""

@@ -20,8 +20,9 @@ from senca_ray.analysis.rows import IDENTITY, SCHEMA, Row, RowKey, check_rows, r
 from senca_ray.errors import SencaError
 from senca_ray.files import write_whole
 
-_SCORES = pa.schema([field for field in SCHEMA if field.name != keys.REGIONS])
-_REGIONS = pa.schema([*IDENTITY, SCHEMA.field(keys.REGIONS)])
+_BULKY = (keys.REGIONS, keys.LOSSES)
+_SCORES = pa.schema([field for field in SCHEMA if field.name not in _BULKY])
+_REGIONS = pa.schema([*IDENTITY, *(SCHEMA.field(name) for name in _BULKY)])
 _STATUS = _SCORES.get_field_index(keys.STATUS)
 
 EARLIER = {keys.PROTOCOL: keys.UNSCORED}
@@ -34,7 +35,7 @@ _ROWS_PER_GROUP = 256
 class Journal:
     """The append-only file of a running study: one JSON line a result row, idempotent on keys.ROW_KEY.
 
-    Holds all but the regions in memory, about 1 kB a row. One process appends at a time (the aggregator).
+    Holds all but regions and losses in memory, about 1 kB a row. One process, the aggregator, appends.
     """
 
     def __init__(self, study_dir: Path) -> None:
@@ -76,7 +77,7 @@ class Journal:
         return [key for key, values in self._rows.items() if failed or values[_STATUS] == keys.OK]
 
     def rows(self, wanted: Sequence[RowKey]) -> list[Row]:
-        """The rows under these keys, in their order, without `regions`; keys without a row are left out."""
+        """The rows under these keys, in order, without regions and losses; keys without rows are left out."""
         stored = (self._rows.get(tuple(key)) for key in wanted)
         return [dict(zip(_SCORES.names, values, strict=True)) for values in stored if values is not None]
 
@@ -160,7 +161,8 @@ def write_tables(study_dir: Path) -> None:
     for row in _read_lines(journal):
         stored = kept.get(row_key(row))
         if _supersedes(row, stored[keys.STATUS] if stored else None):
-            row[keys.REGIONS] = None if row[keys.REGIONS] is None else np.array(row[keys.REGIONS], np.int16)
+            for name, kind in ((keys.REGIONS, np.int16), (keys.LOSSES, np.float32)):
+                row[name] = None if row.get(name) is None else np.array(row[name], kind)
             kept[row_key(row)] = row
     rows = [kept[key] for key in sorted(kept)]
     _write_parquet(Path(study_dir) / keys.RESULTS_FILE, _SCORES, rows)
@@ -184,17 +186,25 @@ def read_results(study_dir: Path) -> pd.DataFrame:
 
     A column that did not exist when the table was written is null.
     """
-    table = _read_parquet(Path(study_dir) / keys.RESULTS_FILE)
-    for field in _SCORES:
-        if field.name not in table.column_names:
-            table = table.append_column(field, pa.nulls(len(table), field.type))
+    table = _with_columns(_read_parquet(Path(study_dir) / keys.RESULTS_FILE), _SCORES)
     return table.to_pandas().fillna(EARLIER)
 
 
 def read_regions(study_dir: Path) -> pd.DataFrame:
-    """The regions of a finished study: key columns and `regions`, (N,) int16 a row; raises SencaError."""
-    table = _read_parquet(Path(study_dir) / keys.REGIONS_FILE).to_pandas()
-    return table if keys.PROTOCOL in table else table.assign(**EARLIER)
+    """What the fits of a finished study left, under their key columns; raises SencaError.
+
+    `regions`, (N,) int16 a row, and `losses`, (E,) float32, which only a trained method has.
+    """
+    table = _with_columns(_read_parquet(Path(study_dir) / keys.REGIONS_FILE), _REGIONS)
+    return table.to_pandas().fillna(EARLIER)
+
+
+def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with every column of the schema; those it was written without are null."""
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table
 
 
 def _read_parquet(path: Path) -> pa.Table:

@@ -37,7 +37,9 @@ SCHEMA = pa.schema(
         (keys.N_SEEDS, pa.int32()),
         *((name, pa.float64()) for name in (keys.SECONDS, keys.PEAK_MEMORY_MB)),
         *((name, pa.string()) for name in _PROVENANCE),  # versions and config are JSON
+        (keys.TYPICAL, pa.bool_()),  # of the trial's own reading only
         (keys.REGIONS, pa.list_(pa.int16())),
+        (keys.LOSSES, pa.list_(pa.float32())),  # one an epoch
     ]
 )
 """Every column of a result row; null stands for 'not known' or 'does not apply', NaN is stored as null."""
@@ -98,11 +100,17 @@ def _plain(value: Any, kind: pa.DataType) -> Any:
         return float(value)
     if pa.types.is_integer(kind) and isinstance(value, int | np.integer):
         return int(value)
-    if pa.types.is_list(kind):
+    if kind == pa.bool_() and isinstance(value, bool):
+        return value
+    if kind == pa.list_(pa.int16()):
         regions = np.asarray(value)
         whole = regions.ndim == 1 and regions.dtype.kind == "i"
         if whole and np.array_equal(regions, regions.astype(np.int16)):
             return regions.tolist()
+    if kind == pa.list_(pa.float32()):
+        numbers = np.asarray(value)
+        if numbers.ndim == 1 and numbers.dtype.kind == "f":
+            return numbers.tolist()
     raise ValueError
 
 

@@ -17,10 +17,6 @@ SIGNIFICANCE = 0.05
 FEW = 5
 """With fewer units than this no test is trusted, whatever its p."""
 
-SECTION = "section"
-UNITS = (keys.PATIENT, SECTION)
-"""What counts as one observation of a test: the patient, unless sections are asked for."""
-
 DECIMALS = 12
 """Differences of scores are rounded to this, so that float noise makes neither a win nor breaks a tie."""
 
@@ -70,11 +66,11 @@ def paired_differences(values: pd.Series, reference: pd.Series, unit: str = keys
     """Differences value minus reference over the sections scored on both sides, one a unit, in sorted order.
 
     Both are indexed by patient and sample and hold a score a section, its seeds averaged before; `unit` is
-    one of UNITS: "section" keeps sections, "patient" averages them within the patient. Returns (n,).
+    one of keys.UNITS: "section" keeps sections, "patient" averages them within the patient. Returns (n,).
     Raises ValueError for another unit, or where a section has more than one score.
     """
-    if unit not in UNITS:
-        raise ValueError(f"unit {unit!r} found; expected one of {', '.join(UNITS)}")
+    if unit not in keys.UNITS:
+        raise ValueError(f"unit {unit!r} found; expected one of {', '.join(keys.UNITS)}")
     for side in (values, reference):
         repeated = side.index[side.index.duplicated()]
         if len(repeated):

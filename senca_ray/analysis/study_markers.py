@@ -21,11 +21,11 @@ from senca_ray.analysis.markers import (
 )
 from senca_ray.analysis.results import read_regions, read_results
 from senca_ray.analysis.terminal import number, p_value, plain_table
+from senca_ray.data.sample import ALL_GENES
 from senca_ray.data.shards import read_sample
 from senca_ray.files import write_whole
 from senca_ray.methods import MODEL
 
-ALL_GENES = 2**31 - 1
 _TOP = 5
 
 

@@ -11,6 +11,9 @@ from scipy.sparse import csr_matrix
 from senca_ray import keys
 from senca_ray.errors import SencaError
 
+ALL_GENES = 2**31 - 1
+"""As the number of genes to read: every gene that the shard holds."""
+
 
 @dataclass(frozen=True)
 class Sample:

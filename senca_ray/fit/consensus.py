@@ -13,6 +13,9 @@ from sklearn.metrics import adjusted_rand_score
 from senca_ray.errors import SencaError
 from senca_ray.fit.regions import renumber
 
+_DECIMALS = 12
+"""Sums of agreement are compared to this many, so that float noise breaks no tie."""
+
 
 def consensus(partitions: Sequence[np.ndarray], k: int) -> np.ndarray:
     """Combine S partitions of the same N spots into one of k regions, the largest being region 0.
@@ -40,16 +43,32 @@ def consensus(partitions: Sequence[np.ndarray], k: int) -> np.ndarray:
     return renumber(model.fit_predict(apart))
 
 
-def stability(partitions: Sequence[np.ndarray]) -> float:
-    """Mean ARI over all pairs of S partitions of the same N spots, 1 where all agree.
+Agreement = dict[tuple[int, int], float]
+"""ARI of every pair of partitions, by their indices."""
 
-    Shapes: partitions S times (N,) integers. Raises SencaError for fewer than two or unequal lengths.
+
+def agreement(partitions: Sequence[np.ndarray]) -> Agreement:
+    """ARI of all pairs of S partitions of the same N spots: what `stability` and `typical` go by.
+
+    Shapes: partitions S times (N,) integers. Raises SencaError for none or unequal lengths.
     """
     stacked = _stacked(partitions)
-    if len(stacked) < 2:
+    pairs = itertools.combinations(range(len(stacked)), 2)
+    return {(i, j): float(adjusted_rand_score(stacked[i], stacked[j])) for i, j in pairs}
+
+
+def stability(pairs: Agreement) -> float:
+    """Mean ARI over all pairs, 1 where all partitions agree; raises SencaError where there is no pair."""
+    if not pairs:
         raise SencaError("1 partition found; expected two or more seeds to compare; fit more seeds")
-    pairs = [adjusted_rand_score(a, b) for a, b in itertools.combinations(stacked, 2)]
-    return math.fsum(pairs) / len(pairs)  # not numpy's sum, which depends on the order
+    return math.fsum(pairs.values()) / len(pairs)  # not numpy's sum, which depends on the order
+
+
+def typical(pairs: Agreement) -> int:
+    """Index of the partition that agrees best with all others, by its mean ARI; of equals the first."""
+    numbers = sorted({i for pair in pairs for i in pair}) or [0]
+    sums = {n: math.fsum(ari for pair, ari in pairs.items() if n in pair) for n in numbers}
+    return max(numbers, key=lambda n: (round(sums[n], _DECIMALS), -n))
 
 
 def _stacked(partitions: Sequence[np.ndarray]) -> np.ndarray:

@@ -11,12 +11,11 @@ from scipy.sparse import csr_matrix, diags_array
 
 from senca_ray import keys
 from senca_ray.config import Setting
-from senca_ray.data.sample import Sample
+from senca_ray.data.sample import ALL_GENES, Sample
 from senca_ray.errors import SencaError
 from senca_ray.methods.base import Embedding, RegionMethod
 from senca_ray.methods.potts import Prior, lattice, sample_regions
 
-_ALL_GENES = 2**31 - 1
 _CANDIDATES = 6
 """Neighbours of a spot on the densest lattice, the hexagonal one."""
 _TREND_MEAN = 0.1
@@ -64,7 +63,7 @@ class BayesSpace(RegionMethod):
 
     def genes_needed(self, setting: Setting) -> int:
         """All: its HVGs are not the shard's."""
-        return _ALL_GENES
+        return ALL_GENES
 
     def segment(self, sample: Sample, setting: Setting, seed: int, k: int) -> Embedding:
         """Return the components (N, 15), or as many as the section allows, and the most visited regions.

@@ -13,7 +13,7 @@ import numpy as np
 
 from senca_ray import keys
 from senca_ray.config import Setting
-from senca_ray.data.sample import Sample
+from senca_ray.data.sample import ALL_GENES, Sample
 from senca_ray.errors import SencaError
 from senca_ray.methods.base import Embedding, Method
 
@@ -62,7 +62,7 @@ class _ConGr(Method):
 
     def genes_needed(self, setting: Setting) -> int:
         """All: the most variable ones are chosen among them by raw counts."""
-        return 2**31 - 1
+        return ALL_GENES
 
     def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
         """Train and return the second layer of the expression encoder, (N, embedding).
@@ -73,7 +73,8 @@ class _ConGr(Method):
             raise SencaError(f"{sample.name}: {self.name} needs an image and the section has none")
         import torch
 
-        from senca_ray.methods.graph_training import edge_index, fit_full_graph, one_thread
+        from senca_ray.fit.threads import one_thread
+        from senca_ray.methods.graph_training import edge_index, fit_full_graph
         from senca_ray.model.losses import nt_xent
         from senca_ray.model.senca import standardise
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from senca_ray import keys
 from senca_ray.config import Setting
-from senca_ray.data.sample import Sample
+from senca_ray.data.sample import ALL_GENES, Sample
 from senca_ray.methods.base import Embedding, Method
 from senca_ray.methods.const_terms import (
     context_of,
@@ -20,6 +20,7 @@ from senca_ray.methods.const_terms import (
     sharpened,
     told_apart,
 )
+from senca_ray.methods.smoothing import standardised
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -88,7 +89,7 @@ class ConSt(Method):
 
     def genes_needed(self, setting: Setting) -> int:
         """All: the principal components are those of every gene."""
-        return 2**31 - 1
+        return ALL_GENES
 
     def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
         """Train and return what the clusters are formed in, (N, features + graph), with an image + features.
@@ -273,9 +274,7 @@ def components(sample: Sample, number: int, expressed_in: int) -> np.ndarray:
     totals = np.maximum(np.asarray(counts.sum(axis=1)), 1)
     common = np.asarray((counts > _HIGHLY_EXPRESSED * totals).sum(axis=0)).ravel() == 0
     dense = counts.toarray() / np.maximum(np.asarray(counts[:, common].sum(axis=1)), 1)
-    dense -= dense.mean(axis=0)
-    spread = dense.std(axis=0)
-    dense /= np.where(spread > 0, spread, 1)
+    dense = standardised(dense)
     # Of N spots and many more genes: the same as PCA, from the (N, N) products.
     pca = KernelPCA(min(number, *(d - 1 for d in dense.shape)), kernel="linear", eigen_solver="dense")
     return pca.fit_transform(dense).astype(np.float32)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-import numpy as np
-
 from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
+from senca_ray.fit.threads import one_thread
 from senca_ray.methods.base import Embedding, Method
-from senca_ray.methods.graph_training import edge_index, fit_full_graph, one_thread
+from senca_ray.methods.graph_training import edge_index, fit_full_graph
+from senca_ray.methods.smoothing import standardised
 
 
 class GcnAutoencoder(Method):
@@ -49,8 +49,7 @@ class GcnAutoencoder(Method):
 
         own = self.settings
         expression = sample.expression(min(own["hvgs"], len(sample.genes)))
-        spread = expression.std(axis=0)
-        scores = torch.from_numpy((expression - expression.mean(axis=0)) / np.where(spread > 0, spread, 1))
+        scores = torch.from_numpy(standardised(expression))
         edges = edge_index(sample.nearest(own["neighbors"]), self_loops=False)  # GCN adds them
         genes = scores.shape[1]
 

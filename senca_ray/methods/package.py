@@ -22,12 +22,11 @@ import numpy as np
 
 from senca_ray import files, keys
 from senca_ray.config import Setting
-from senca_ray.data.sample import Sample
+from senca_ray.data.sample import ALL_GENES, Sample
 from senca_ray.errors import SencaError
 from senca_ray.lock import held
 from senca_ray.methods.base import Embedding, Method, RegionMethod
 
-ALL_GENES = 2**31 - 1
 SCRIPTS = Path(__file__).with_name("scripts")
 SCANPY = (
     "torch==2.13.0",

@@ -8,12 +8,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from senca_ray.config import Setting
-from senca_ray.data.sample import Sample
+from senca_ray.data.sample import ALL_GENES, Sample
 from senca_ray.methods.base import Embedding, Method
 from senca_ray.methods.pca import principal_components
 from senca_ray.methods.smoothing import smoothed
 
-_ALL_GENES = 2**31 - 1
 _AT_ONCE = 2000
 """Genes whose residuals are held in memory together while their variances are compared."""
 
@@ -34,7 +33,7 @@ class Pearson(Method):
 
     def genes_needed(self, setting: Setting) -> int:
         """All."""
-        return _ALL_GENES
+        return ALL_GENES
 
     def embed(self, sample: Sample, setting: Setting, seed: int) -> Embedding:
         """Return the principal components, (N, 15) or as many as the section allows."""

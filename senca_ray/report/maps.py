@@ -235,13 +235,10 @@ def _featured(view: StudyView, sample: str, rows: pd.DataFrame) -> Iterator[tupl
 
 
 def _typical(rows: pd.DataFrame) -> pd.Series:
-    """The row whose ARI is nearest to the median over seeds; the first where there is no ARI."""
+    """The row of the seed that agrees best with the others; of an older study its first seed's."""
     done = rows[rows[keys.STATUS] == keys.OK].sort_values(keys.SEED)
-    scored = done.dropna(subset=[keys.ARI])
-    if scored.empty:
-        return (rows if done.empty else done).iloc[0]
-    distance = (scored[keys.ARI] - scored[keys.ARI].median()).abs().round(12)
-    return scored.iloc[int(np.argmin(distance))]
+    shown = done[done[keys.TYPICAL].eq(True)]
+    return next((part.iloc[0] for part in (shown, done) if len(part)), rows.iloc[0])
 
 
 def _layout(display: Display) -> tuple[bytes | None, np.ndarray, float, tuple[int, int]]:

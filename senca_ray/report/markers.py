@@ -8,7 +8,8 @@ import pandas as pd
 
 from senca_ray import keys
 from senca_ray.analysis.markers import log_expression, missing_genes, top_markers
-from senca_ray.analysis.study_markers import ALL_GENES, gene_table, model_regions
+from senca_ray.analysis.study_markers import gene_table, model_regions
+from senca_ray.data.sample import ALL_GENES
 from senca_ray.data.shards import read_sample
 from senca_ray.errors import SencaError
 from senca_ray.report.figures import render

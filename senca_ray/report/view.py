@@ -13,6 +13,7 @@ from senca_ray import keys
 from senca_ray.analysis.benchmark import main_rows
 from senca_ray.analysis.description import read_description
 from senca_ray.analysis.objectives import objective_agreement
+from senca_ray.analysis.portrait import Portrait, read_portraits
 from senca_ray.analysis.results import read_regions, read_results
 from senca_ray.analysis.selection import TUNED, read_selection, with_selection
 from senca_ray.analysis.tables import sample_table
@@ -58,6 +59,8 @@ class StudyView:
     """Sections by sample id, in the study's order."""
     unreadable: dict[str, str]
     """Sections whose shard cannot be read, with the reason."""
+    portraits: dict[str, Portrait]
+    """What is known of the regions to go on with, by sample id; none in a study of an earlier version."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -198,6 +201,7 @@ def load_study(study_dir: Path) -> StudyView:
         selection=selection,
         displays=displays,
         unreadable=unreadable,
+        portraits=read_portraits(folder, list(displays)),
     )
 
 

@@ -16,10 +16,6 @@ from senca_ray.methods.protocol import Protocol
 from senca_ray.study.grid import check_stored, seed_problems
 from senca_ray.study.trial import Trial
 
-PATIENT, SECTION = "patient", "section"
-UNITS = (PATIENT, SECTION)
-"""What counts as one independent observation."""
-
 Entry = tuple[str, tuple[str, ...]]
 """A method and the clusterings it is read with, the first of them its main one."""
 
@@ -39,7 +35,7 @@ class Benchmark:
     """NAME, NAME:CLUSTERING, or all methods of a kind: model, null, simple, published."""
     reference: str = MODEL
     """The method, or METHOD:CLUSTERING, that every other is tested against."""
-    unit: str = PATIENT
+    unit: str = keys.PATIENT
     """'patient': sections of a patient are averaged before a test; 'section': each counts by itself."""
     seeds: tuple[int, ...]
     slow_seeds: int = 3
@@ -56,8 +52,8 @@ class Benchmark:
             problems.append(Problem("-", "reference", f"{self.reference!r} found; expected one method"))
         if not self.methods:
             problems.append(Problem("-", "methods", "none found; expected at least one"))
-        if self.unit not in UNITS:
-            message = f"{self.unit!r} found; expected one of {', '.join(UNITS)}"
+        if self.unit not in keys.UNITS:
+            message = f"{self.unit!r} found; expected one of {', '.join(keys.UNITS)}"
             problems.append(Problem("-", "unit", message))
         if self.slow_seeds < 1:
             problems.append(Problem("-", "slow_seeds", f"{self.slow_seeds} found; expected 1 or more"))

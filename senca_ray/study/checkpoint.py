@@ -15,7 +15,7 @@ from senca_ray.files import write_whole
 
 _log = logging.getLogger(__name__)
 
-_FORMAT = 2
+_FORMAT = 3
 """Raised when rows or training states become such that what an older version kept is of no use."""
 
 

@@ -19,7 +19,7 @@ from senca_ray.data import shards
 from senca_ray.data.near import near
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
-from senca_ray.fit.consensus import consensus, stability
+from senca_ray.fit.consensus import Agreement, agreement, consensus, stability, typical
 from senca_ray.fit.scores import score
 from senca_ray.methods import method
 from senca_ray.methods.memory import peak_memory_mb
@@ -28,6 +28,9 @@ from senca_ray.methods.run import Outcome, device_of, genes_needed, run_seeds
 from senca_ray.study.checkpoint import TrialCheckpoint
 
 _log = logging.getLogger(__name__)
+
+_KEPT = (keys.MODEL_KIND, keys.PUBLISHED)
+"""Kinds of methods whose embeddings are kept: what others see follows from the section at once."""
 
 _PACKAGES = ("senca-ray", "torch", "ray", "scikit-learn", "numpy", "scipy")
 
@@ -86,6 +89,8 @@ def run_trial(
 ) -> list[dict[str, Any]]:
     """Fit every seed and return their result rows, then that of their consensus.
 
+    The row of the typical seed also carries its embedding, (N, D) float32, of methods that `_KEPT` names.
+
     A fit that raises gives a failed row with its reason, and so does every seed when the section cannot be
     read at all: a failure is a result, not the end of the study. Going on from a checkpoint, seeds that
     have their row are not fitted again; the caller removes it once the rows are safe.
@@ -102,17 +107,51 @@ def run_trial(
             done.setdefault(row[keys.SEED], []).append(row)
     todo = [seed for seed in trial.seeds if seed not in done]
     outcomes = run_seeds(used, sample, trial.setting, todo, trial.protocols, device, checkpoint)
+    learnt: dict[int, np.ndarray] = {}
     for seed, results in zip(todo, outcomes, strict=True):
+        if used.kind in _KEPT and isinstance(results[0], Outcome):
+            learnt[seed] = results[0].embedding.values
         done[seed] = [
             _seed_row(trial, seed, protocol, sample, device, result)
             for protocol, result in zip(trial.protocols, results, strict=True)
         ]
         if checkpoint is not None:
             checkpoint.add(done[seed])
+    own = [done[seed][0] for seed in trial.seeds]
+    pairs = _mark_typical(own)
+    for row in own:
+        if row[keys.TYPICAL] and used.kind in _KEPT:
+            row[keys.EMBEDDING] = _learnt(trial, sample, row[keys.SEED], device, learnt)
     rows = [row for seed in trial.seeds for row in done[seed]]
-    if len(trial.seeds) == 1:
-        return rows
-    return [*rows, _consensus_row(trial, sample, [done[seed][0] for seed in trial.seeds])]
+    return rows if len(trial.seeds) == 1 else [*rows, _consensus_row(trial, sample, own, pairs)]
+
+
+def _mark_typical(rows: list[dict[str, Any]]) -> Agreement:
+    """Mark the typical row among those of all seeds; returns how well those that did not fail agree."""
+    done = [row for row in rows if row[keys.STATUS] == keys.OK]
+    partitions = [np.array(row[keys.REGIONS]) for row in done]
+    # The same spots are left out of clustering whatever the seed.
+    pairs = agreement([p[p != keys.NO_REGION] for p in partitions]) if done else {}
+    shown = done[typical(pairs)] if done else None
+    for row in rows:
+        row[keys.TYPICAL] = row is shown
+    return pairs
+
+
+def _learnt(
+    trial: Trial, sample: Sample, seed: int, device: str, known: dict[int, np.ndarray]
+) -> np.ndarray | None:
+    """The embedding of a seed, (N, D) float32; of one fitted before an interruption it is made again."""
+    if seed not in known:
+        again = run_seeds(method(trial.method), sample, trial.setting, [seed], [trial.protocol], device)
+        outcome = next(again)[0]
+        if isinstance(outcome, Exception):
+            _log.warning(
+                "%s on %s, seed %s: no embedding kept (%s)", trial.method, trial.sample, seed, outcome
+            )
+            return None
+        known[seed] = outcome.embedding.values
+    return known[seed].astype(np.float32)
 
 
 def failed_rows(trial: Trial, reason: str) -> list[dict[str, Any]]:
@@ -143,10 +182,13 @@ def _seed_row(
         keys.SECONDS: outcome.seconds,
         keys.PEAK_MEMORY_MB: outcome.peak_memory_mb,
         keys.REGIONS: outcome.regions.tolist(),
+        keys.LOSSES: list(losses),
     }
 
 
-def _consensus_row(trial: Trial, sample: Sample, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _consensus_row(
+    trial: Trial, sample: Sample, rows: list[dict[str, Any]], pairs: Agreement
+) -> dict[str, Any]:
     """What the seeds agree on; it is computed on the CPU wherever they were fitted."""
     row = _row(trial, trial.key(keys.ALL_SEEDS, trial.protocol), sample, "cpu")
     failed = [str(r[keys.SEED]) for r in rows if r[keys.STATUS] == keys.FAILED]
@@ -163,7 +205,7 @@ def _consensus_row(trial: Trial, sample: Sample, rows: list[dict[str, Any]]) -> 
         with threadpool_limits(1):
             found = consensus(partitions, k)
             scores = score(part, None, found, protocol.pair, protocol.undetermined == keys.SCORED)
-            alike = stability(partitions)
+            alike = stability(pairs)
     except Exception as error:  # noqa: BLE001  as of a seed: the reason is this row's result
         _log.exception("%s on %s, consensus", trial.method, trial.sample)
         return _failed(row, _reason(error))

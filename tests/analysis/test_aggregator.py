@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 
 from senca_ray import keys
 from senca_ray.analysis.aggregator import aggregator, aggregator_name
+from senca_ray.analysis.embeddings import read_embedding
 from senca_ray.analysis.results import read_results
 from senca_ray.cluster import connected
 
@@ -149,3 +151,14 @@ def test_the_rows_of_a_trial_can_be_asked_for(local_ray: None, tmp_path: Path) -
     found = ray.get(actor.rows.remote(wanted))
     assert [(row[keys.SEED], row[keys.ARI]) for row in found] == [(2, 0.25), (3, 0.25)]
     assert keys.REGIONS not in found[0]
+
+
+def test_an_embedding_becomes_a_file_of_its_own(tmp_path: Path, local_ray: None) -> None:
+    sink = aggregator(tmp_path)
+    values = np.arange(6, dtype=np.float32).reshape(3, 2)
+    first, *others = rows(range(3))
+    assert ray.get(sink.append.remote([first | {keys.EMBEDDING: values}, *others])) == 3
+    found = read_embedding(tmp_path, "senca", "neighbors=4", "A1")
+    assert found is not None and found.seed == 0
+    np.testing.assert_array_equal(found.values, values)
+    assert keys.EMBEDDING not in (tmp_path / keys.JOURNAL_FILE).read_text()

@@ -62,7 +62,9 @@ def result_row(**changes: Any) -> dict[str, Any]:
         keys.FINGERPRINT: "f" * 64,
         keys.VERSIONS: json.dumps({"torch": "2.13.0"}),
         keys.CONFIG: "{}",
+        keys.TYPICAL: True,
         keys.REGIONS: np.array([0, 1, 2, 0], dtype=np.int16),
+        keys.LOSSES: [2.5, 1.5],
     }
     return row | changes
 
@@ -92,9 +94,9 @@ def test_rows_come_back_as_they_went_in(tmp_path: Path) -> None:
     assert frame[keys.SILHOUETTE].isna().all()
     assert json.loads(frame.loc[0, keys.LABEL_F1]) == {"fat": 0.5}
     assert frame.loc[0, keys.REASON] is None
-    assert set(frame.columns) == set(SCHEMA.names) - {keys.REGIONS}
+    assert set(frame.columns) == set(SCHEMA.names) - {keys.REGIONS, keys.LOSSES}
     regions = read_regions(tmp_path)
-    assert list(regions.columns) == [*keys.ROW_KEY, keys.REGIONS]
+    assert list(regions.columns) == [*keys.ROW_KEY, keys.REGIONS, keys.LOSSES]
     assert regions.loc[0, keys.REGIONS].dtype == np.int16
     assert regions.loc[0, keys.REGIONS].tolist() == [0, 1, 2, 0]
 
@@ -420,9 +422,9 @@ def test_rows_are_given_by_key_without_regions(tmp_path: Path) -> None:
         found = again.rows([list(key) for key in wanted])  # type: ignore[misc]
         assert [row[keys.SEED] for row in found] == [3, 1, 9]
         assert [row[keys.ARI] for row in found] == [0.3, 0.1, None]
-        assert set(found[0]) == set(SCHEMA.names) - {keys.REGIONS}
+        assert set(found[0]) == set(SCHEMA.names) - {keys.REGIONS, keys.LOSSES}
         assert found[2][keys.REASON] == "shard is gone"
-    stored = {key: value for key, value in lines(tmp_path)[3].items() if key != keys.REGIONS}
+    stored = {key: value for key, value in lines(tmp_path)[3].items() if key not in (keys.REGIONS, keys.LOSSES)}
     assert journal.rows(wanted)[0] == stored
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from senca_ray.errors import SencaError
-from senca_ray.fit.consensus import consensus, stability
+from senca_ray.fit.consensus import agreement, consensus, stability, typical
 from senca_ray.fit.regions import renumber
 
 
@@ -24,7 +24,7 @@ def test_identical_partitions_give_it_back(given_partitions: list[np.ndarray], s
     found = consensus([regions] * seeds, k=len(np.unique(regions)))
     np.testing.assert_array_equal(found, regions)
     assert found.dtype == np.int16
-    assert seeds == 1 or stability([regions] * seeds) == 1
+    assert seeds == 1 or stability(agreement([regions] * seeds)) == 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -35,7 +35,7 @@ def test_neither_numbering_nor_order_of_the_partitions_matters(
     renamed = [np.array(random.sample(range(100), 5))[p] for p in given_partitions]  # type: ignore[attr-defined]
     random.shuffle(renamed)  # type: ignore[attr-defined]
     np.testing.assert_array_equal(consensus(renamed, k), consensus(given_partitions, k))
-    assert stability(renamed) == stability(given_partitions)
+    assert stability(agreement(renamed)) == stability(agreement(given_partitions))
 
 
 @settings(max_examples=60, deadline=None)
@@ -66,7 +66,7 @@ def test_consensus_of_noisy_partitions_is_nearer_to_the_truth_than_they_are() ->
 def test_stability_is_the_mean_over_pairs() -> None:
     a, b, c = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]), np.array([0, 1, 0, 1])
     pairs = [adjusted_rand_score(*pair) for pair in ((a, b), (a, c), (b, c))]
-    assert stability([a, b, c]) == pytest.approx(sum(pairs) / 3)
+    assert stability(agreement([a, b, c])) == pytest.approx(sum(pairs) / 3)
 
 
 def test_what_cannot_be_combined_is_said() -> None:
@@ -78,4 +78,19 @@ def test_what_cannot_be_combined_is_said() -> None:
     with pytest.raises(SencaError, match="partitions of no spots found"):
         consensus([], 1)
     with pytest.raises(SencaError, match="expected two or more seeds"):
-        stability([regions])
+        stability(agreement([regions]))
+
+
+def test_the_typical_partition_agrees_best_with_the_others() -> None:
+    a = np.repeat([0, 1, 2], 20)
+    near, far = a.copy(), np.tile([0, 1, 2], 20)
+    near[0] = 1
+    assert typical(agreement([far, near, a])) == 2 or typical(agreement([far, near, a])) == 1
+    sums = [sum(adjusted_rand_score(x, y) for y in (far, near, a) if y is not x) for x in (far, near, a)]
+    assert typical(agreement([far, near, a])) == int(np.argmax(sums))
+
+
+def test_of_equally_typical_partitions_the_first_is_taken_and_one_alone_is_typical() -> None:
+    a, b = np.repeat([0, 1], 10), np.tile([0, 1], 10)
+    assert typical(agreement([a, b])) == 0 == typical(agreement([b, a]))
+    assert typical(agreement([a])) == 0

@@ -25,7 +25,7 @@ from senca_ray.analysis.statistics import average_within_patients
 from senca_ray.analysis.tables import sweep_summary, write_summary
 from senca_ray.config import PrepareConfig, Setting
 from senca_ray.data.shards import ShardContent, write_shard
-from senca_ray.fit.consensus import consensus, stability
+from senca_ray.fit.consensus import agreement, consensus, stability
 from senca_ray.fit.scores import label_f1
 from senca_ray.methods import CONTROLS, METHODS, MODEL, all_methods
 from senca_ray.methods.protocol import Protocol
@@ -257,7 +257,10 @@ def _readings(
     if len(regions) > 1 and not reason and about[keys.CLUSTERING] == (used.clusterings or ("ward",))[0]:
         combined = np.full(len(labels), keys.NO_REGION)
         combined[clustered] = consensus([r[clustered] for r in regions], len(LABELS))
-        known = {keys.STABILITY: stability([r[clustered] for r in regions]), keys.N_SEEDS: len(regions)}
+        known = {
+            keys.STABILITY: stability(agreement([r[clustered] for r in regions])),
+            keys.N_SEEDS: len(regions),
+        }
         key = {keys.SEED: keys.ALL_SEEDS, keys.CLUSTERING: keys.CONSENSUS}
         rows.append(rows[0] | _scores(section, labels, combined) | known | key)
     return rows
@@ -420,7 +423,7 @@ def _rows(
                 rows.append(about | failed)
                 continue
             combined = consensus(regions, len(LABELS))
-            known = {keys.STABILITY: stability(regions), keys.N_SEEDS: len(regions)}
+            known = {keys.STABILITY: stability(agreement(regions)), keys.N_SEEDS: len(regions)}
             rows.append(about | _scores(section, labels, combined) | known)
     return rows
 

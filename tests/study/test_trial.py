@@ -13,15 +13,21 @@ from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.data.shards import read_sample
 from senca_ray.errors import SencaError
-from senca_ray.fit.consensus import consensus, stability
+from senca_ray.fit.consensus import agreement, consensus, stability, typical
 from senca_ray.fit.scores import score
-from senca_ray.methods import METHODS, Method, RegionMethod
+from senca_ray.methods import METHODS, Method, RegionMethod, method
 from senca_ray.methods.base import Embedding
 from senca_ray.methods.protocol import Protocol
+from senca_ray.methods.run import run
 from senca_ray.study.checkpoint import TrialCheckpoint
 from senca_ray.study.trial import OutOfMemory, Trial, failed_rows, from_config, run_trial, to_config
 
 SMALL = Setting(hvgs=30, embedding=16, hidden=16, bottleneck=8, epochs=2)
+
+
+def checked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as the store takes them: an embedding becomes a file of its own."""
+    return check_rows([{n: value for n, value in row.items() if n != keys.EMBEDDING} for row in rows])
 
 
 def trial(shard: str, **changes: object) -> Trial:
@@ -37,7 +43,7 @@ def scores(rows: list[dict]) -> list[tuple]:
 def test_each_seed_is_a_row_the_store_accepts(toy_shard: str) -> None:
     rows = run_trial(trial(toy_shard, protocol=Protocol(pair=("invasive cancer", "connective tissue"))))
     assert [r[keys.SEED] for r in rows] == [0, 1, keys.ALL_SEEDS]
-    assert len(check_rows(rows)) == 3
+    assert len(checked(rows)) == 3
     assert all(r[keys.STATUS] == keys.OK and len(r[keys.REGIONS]) == 48 for r in rows)
     assert rows[0][keys.N_SPOTS] == 48 and rows[0][keys.N_SCORED] == 47  # one undetermined
     assert rows[0][keys.MODALITY] == keys.RNA and rows[0][keys.ENCODER] == "none"
@@ -81,7 +87,7 @@ def test_a_fit_that_raises_is_a_failed_row_and_the_others_go_on(
     assert [r[keys.STATUS] for r in rows] == [keys.FAILED, keys.OK, keys.FAILED, keys.FAILED]
     assert rows[0][keys.REASON] == f"{kind.__name__}: broken on purpose"
     assert rows[3][keys.REASON] == "no consensus, because of failed seeds: 0, 2 of 3"
-    assert len(check_rows(rows)) == 4
+    assert len(checked(rows)) == 4
 
 
 def test_a_shard_that_is_gone_fails_every_seed_with_the_reason(
@@ -90,7 +96,7 @@ def test_a_shard_that_is_gone_fails_every_seed_with_the_reason(
     rows = run_trial(trial(str(tmp_path_factory.mktemp("empty"))))
     assert [r[keys.STATUS] for r in rows] == [keys.FAILED] * 3
     assert all("not a shard" in r[keys.REASON] for r in rows)
-    assert len(check_rows(rows)) == 3
+    assert len(checked(rows)) == 3
 
 
 def test_a_control_without_its_modality_fails_with_the_reason(toy_shard: str) -> None:
@@ -109,11 +115,11 @@ def test_two_seeds_or_more_end_with_their_consensus(method: str, toy_shard: str)
     *seeds, row = run_trial(given)
     partitions = [np.array(r[keys.REGIONS]) for r in seeds]
     assert row[keys.REGIONS] == consensus(partitions, 3).tolist() and row[keys.K] == 3
-    assert row[keys.STABILITY] == stability(partitions) and row[keys.N_SEEDS] == 3
+    assert row[keys.STABILITY] == stability(agreement(partitions)) and row[keys.N_SEEDS] == 3
     assert row[keys.CLUSTERING] == keys.CONSENSUS and row[keys.SEED] == keys.ALL_SEEDS
-    (checked,) = check_rows([row])
-    assert checked[keys.SILHOUETTE] is None and checked[keys.LOSS_LAST] is None
-    assert None not in (checked[keys.ARI], checked[keys.NMI], checked[keys.CHAOS], checked[keys.PAS])
+    (kept,) = checked([row])
+    assert kept[keys.SILHOUETTE] is None and kept[keys.LOSS_LAST] is None
+    assert None not in (kept[keys.ARI], kept[keys.NMI], kept[keys.CHAOS], kept[keys.PAS])
     assert all(keys.STABILITY not in r and keys.N_SEEDS not in r for r in seeds)
 
 
@@ -132,7 +138,7 @@ def test_a_trial_names_the_rows_that_it_ends_with(seeds: tuple[int, ...], toy_sh
     given = trial(toy_shard, seeds=seeds)
     for rows in (run_trial(given), failed_rows(given, "its worker was lost")):
         assert [{name: row[name] for name in keys.ROW_KEY} for row in rows] == given.keys()
-        check_rows(rows)
+        checked(rows)
     assert {row[keys.REASON] for row in rows} == {"its worker was lost"}
 
 
@@ -171,7 +177,7 @@ def test_rows_say_on_what_they_were_computed(toy_shard: str) -> None:
     assert rows[0][keys.PEAK_MEMORY_MB] == rows[1][keys.PEAK_MEMORY_MB] == 300
     control = run_trial(trial(toy_shard, method="coordinates", label="fixed"), device="cuda")
     assert {r[keys.DEVICE] for r in control} == {"cpu"}
-    assert len(check_rows(rows)) == 3
+    assert len(checked(rows)) == 3
 
 
 @pytest.mark.usefixtures("gpu")
@@ -203,7 +209,7 @@ def test_too_little_memory_on_a_gpu_is_no_result(
 
 def comparable(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     measured = {keys.SECONDS: 0.0, keys.PEAK_MEMORY_MB: 0.0}
-    return check_rows([row | measured for row in rows])
+    return checked([row | measured for row in rows])
 
 
 @pytest.mark.parametrize("in_epoch", [None, 1], ids=["between seeds", "within the second seed"])
@@ -235,6 +241,17 @@ def test_an_interrupted_trial_goes_on_with_the_same_rows_and_fits_no_seed_twice(
     assert comparable(rows) == comparable(run_trial(given))
     resumed.remove()
     assert list(path.parent.iterdir()) == []
+
+
+def test_the_embedding_of_a_seed_fitted_before_an_interruption_is_made_again(
+    toy_shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("senca_ray.study.trial.typical", lambda pairs: 0)
+    given, path = trial(toy_shard), tmp_path / "trial.pt"
+    whole = run_trial(given, checkpoint=TrialCheckpoint(path, interval=0))
+    resumed = run_trial(given, checkpoint=TrialCheckpoint(path, interval=0))
+    assert comparable(resumed) == comparable(whole)
+    np.testing.assert_array_equal(resumed[0][keys.EMBEDDING], whole[0][keys.EMBEDDING])
 
 
 def test_a_checkpoint_of_another_trial_is_not_gone_on_from(toy_shard: str, tmp_path: Path) -> None:
@@ -286,7 +303,7 @@ def test_every_reading_of_a_fit_has_its_row(toy_shard: str, monkeypatch: pytest.
     rows = run_trial(given)
     assert fitted == [0, 1]
     assert [{name: row[name] for name in keys.ROW_KEY} for row in rows] == given.keys()
-    assert len(check_rows(rows)) == len({tuple(row[name] for name in keys.ROW_KEY) for row in rows}) == 11
+    assert len(checked(rows)) == len({tuple(row[name] for name in keys.ROW_KEY) for row in rows}) == 11
     assert [reading(row) for row in rows] == 2 * READINGS + ["consensus/labels/unscored"]
     assert [row[keys.K] for row in rows[:5]] == [2, 2, 4, 2, 2]
     assert [row[keys.N_SCORED] for row in rows[:5]] == [47, 47, 47, 47, 48]
@@ -301,7 +318,7 @@ def test_a_trial_that_fails_as_a_whole_fails_every_reading(toy_shard: str) -> No
     given = trial(toy_shard, also=ALSO)
     rows = failed_rows(given, "its worker was lost")
     assert [{name: row[name] for name in keys.ROW_KEY} for row in rows] == given.keys()
-    assert len(check_rows(rows)) == 11
+    assert len(checked(rows)) == 11
 
 
 def test_a_method_that_is_not_installed_fails_every_reading_with_the_command(
@@ -309,7 +326,7 @@ def test_a_method_that_is_not_installed_fails_every_reading_with_the_command(
 ) -> None:
     monkeypatch.setattr(METHODS["senca"], "missing", lambda: "`senca methods install senca`", raising=False)
     rows = run_trial(trial(toy_shard, also=ALSO))
-    assert len(check_rows(rows)) == 11 and {row[keys.STATUS] for row in rows} == {keys.FAILED}
+    assert len(checked(rows)) == 11 and {row[keys.STATUS] for row in rows} == {keys.FAILED}
     assert {row[keys.REASON] for row in rows[:-1]} == {"`senca methods install senca`"}
     assert rows[-1][keys.REASON] == "no consensus, because of failed seeds: 0, 1 of 2"
     assert {row[keys.PATIENT] for row in rows} == {"T"}, "what is known of the section is there"
@@ -334,11 +351,11 @@ def test_a_consensus_leaves_out_the_spots_that_were_left_out_of_clustering(toy_s
     partitions = [np.array(one[keys.REGIONS])[kept] for one in seeds]
     agreed = consensus(partitions, 2)
     assert np.array(row[keys.REGIONS])[kept].tolist() == agreed.tolist()
-    assert row[keys.STABILITY] == stability(partitions)
+    assert row[keys.STABILITY] == stability(agreement(partitions))
     expected = score(sample.subset(kept), None, agreed, pair)
     for name in (keys.ARI, keys.NMI, keys.CHAOS, keys.PAS, keys.PAIR_AMI):
         assert row[name] == expected[name]
-    check_rows([*seeds, row])
+    checked([*seeds, row])
 
 
 def test_a_consensus_is_scored_as_the_seeds_are(toy_shard: str) -> None:
@@ -437,7 +454,7 @@ def test_rows_of_a_method_with_regions_of_its_own_say_so(
 ) -> None:
     monkeypatch.setitem(METHODS, "told", Told())
     rows = run_trial(trial(toy_shard, method="told", also=(Protocol("fixed:5"),)))
-    assert len(check_rows(rows)) == 5
+    assert len(checked(rows)) == 5
     assert [row[keys.CLUSTERING] for row in rows] == [keys.OWN] * 4 + [keys.CONSENSUS]
     assert [row[keys.K] for row in rows] == [2, 5, 2, 5, 2]
 
@@ -457,3 +474,22 @@ def test_a_k_chosen_beforehand_does_not_depend_on_the_genes_that_a_method_reads(
     (simple,) = run_trial(trial(toy_shard, method="smoothed-pca", seeds=(0,), protocol=Protocol("auto")))
     assert row[keys.STATUS] == simple[keys.STATUS] == keys.OK
     assert seen[0] == seen[1]
+
+
+def test_the_row_of_the_typical_seed_carries_its_embedding(toy_shard: str) -> None:
+    rows = run_trial(trial(toy_shard, seeds=(0, 1, 2)))
+    marked = [row for row in rows if row.get(keys.TYPICAL)]
+    (shown,) = marked
+    partitions = [np.array(row[keys.REGIONS]) for row in rows[:3]]
+    assert shown is rows[typical(agreement(partitions))]
+    assert [keys.EMBEDDING in row for row in rows] == [row is shown for row in rows]
+    alone = run(method("senca"), read_sample(toy_shard, 10_000), SMALL, shown[keys.SEED], Protocol())
+    np.testing.assert_array_equal(shown[keys.EMBEDDING], alone.embedding.values.astype(np.float32))
+    assert shown[keys.LOSSES] == list(alone.embedding.losses) and len(shown[keys.LOSSES]) == SMALL.epochs
+
+
+def test_what_follows_from_the_section_at_once_keeps_no_embedding(toy_shard: str) -> None:
+    rows = run_trial(trial(toy_shard, method="pca", label="fixed"))
+    assert [row.get(keys.TYPICAL) for row in rows] == [True, False, None]
+    assert not any(keys.EMBEDDING in row for row in rows)
+    assert rows[0][keys.LOSSES] == []
