@@ -65,7 +65,7 @@ def run(
 
     `device` and `checkpoint` matter to a method that trains a network; the others run on the CPU.
     """
-    result = _run(method, sample, setting, seed, (protocol,), device, checkpoint)[0]
+    (result,) = next(run_seeds(method, sample, setting, [seed], (protocol,), device, checkpoint))
     if isinstance(result, Exception):
         raise result
     return result
@@ -86,14 +86,16 @@ def run_seeds(
     seeds share one embedding, and what it took counts for each. On a GPU the seeds are trained as one batched
     model; on a CPU one after the other, because batching gains nothing there.
     """
-    if len(seeds) > 1 and device != "cpu" and isinstance(method, TrainedMethod):
+    if reason := method.missing():
+        for _ in seeds:
+            yield [SencaError(reason)] * len(protocols)
+    elif len(seeds) > 1 and device != "cpu" and isinstance(method, TrainedMethod):
         yield from _run_batch(method, sample, setting, seeds, protocols, device, checkpoint)
-        return
-    if method.fixed_embedding:
+    elif method.fixed_embedding and seeds:
         yield from _run_fixed(method, sample, setting, seeds, protocols)
-        return
-    for seed in seeds:
-        yield _run(method, sample, setting, seed, protocols, device, checkpoint)
+    else:
+        for seed in seeds:
+            yield _run(method, sample, setting, seed, protocols, device, checkpoint)
 
 
 def genes_needed(method: Method, setting: Setting, protocols: Sequence[Protocol]) -> int:
@@ -118,44 +120,39 @@ def _run(
     checkpoint: Checkpoint | None,
 ) -> list[Result]:
     """One seed, read by every protocol."""
-    if reason := method.missing():
-        return [SencaError(reason)] * len(protocols)
     forget_peak(device_of(method, device))
     # On several threads sums come in any order, and the smallest difference can move a spot.
     with threadpool_limits(1):
         if isinstance(method, RegionMethod):
             return _run_regions(method, sample, setting, seed, protocols)
-        started = time.perf_counter()
+        embed = partial(method.embed, sample, setting, seed)
         if isinstance(method, TrainedMethod):
-            embedding = _caught(partial(method.embed, sample, setting, seed, device, checkpoint))
-        else:
-            embedding = _caught(partial(method.embed, sample, setting, seed))
-        seconds = time.perf_counter() - started
-        return _readings(method, sample, embedding, seconds, seed, protocols, device)
+            embed = partial(embed, device, checkpoint)
+        return _readings(method, sample, *_timed(embed), seed, protocols, device)
 
 
 def _run_fixed(
     method: Method, sample: Sample, setting: Setting, seeds: Sequence[int], protocols: Sequence[Protocol]
 ) -> Iterator[list[Result]]:
     """Every seed of a method whose embedding is the same for all: k is chosen once, too."""
-    if reason := method.missing():
-        for _ in seeds:
-            yield [SencaError(reason)] * len(protocols)
-        return
+    forget_peak("cpu")
+    with threadpool_limits(1):
+        embedding, seconds = _timed(partial(method.embed, sample, setting, seeds[0]))
     ks: dict[Protocol, int] = {}
-    embedding: Embedding | Exception | None = None
     for seed in seeds:
         with threadpool_limits(1):
-            if embedding is None:
-                forget_peak("cpu")
-                started = time.perf_counter()
-                embedding = _caught(partial(method.embed, sample, setting, seed))
-                seconds = time.perf_counter() - started
             results = _readings(method, sample, embedding, seconds, seed, protocols, "cpu", ks)
         for protocol, result in zip(protocols, results, strict=True):
             if isinstance(result, Outcome):
                 ks[protocol] = result.k
         yield results
+
+
+def _timed(work: Callable[[], T]) -> tuple[T | Exception, float]:
+    """What `work` returned or raised, and its seconds."""
+    started = time.perf_counter()
+    result = _caught(work)
+    return result, time.perf_counter() - started
 
 
 def _run_regions(
@@ -170,9 +167,7 @@ def _run_regions(
             results.append(k)
             continue
         if k not in fitted:
-            started = time.perf_counter()
-            embedding = _caught(partial(method.segment, sample, setting, seed, k))
-            fitted[k] = embedding, time.perf_counter() - started
+            fitted[k] = _timed(partial(method.segment, sample, setting, seed, k))
         results += _readings(method, sample, *fitted[k], seed, (protocol,), "cpu", {protocol: k})
     return results
 
@@ -194,19 +189,16 @@ def _run_batch(
     device: str,
     checkpoint: Checkpoint | None,
 ) -> Iterator[list[Result]]:
-    started = time.perf_counter()
-
     def embed() -> Sequence[Embedding | Exception]:
         with threadpool_limits(1):
             forget_peak(device)
             return method.embed_batch(sample, setting, seeds, device, checkpoint)
 
-    batch = _caught(embed)
-    seconds = (time.perf_counter() - started) / len(seeds)
+    batch, seconds = _timed(embed)
     embeddings = [batch] * len(seeds) if isinstance(batch, Exception) else batch
     for seed, embedding in zip(seeds, embeddings, strict=True):
         with threadpool_limits(1):
-            yield _readings(method, sample, embedding, seconds, seed, protocols, device)
+            yield _readings(method, sample, embedding, seconds / len(seeds), seed, protocols, device)
 
 
 def _readings(

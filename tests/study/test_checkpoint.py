@@ -97,7 +97,7 @@ def test_another_trials_file_is_ignored(tmp_path: Path, monkeypatch: pytest.Monk
     kept(path)
     other = TrialCheckpoint(path)
     assert other.begin("b") == [] and other.load() is None
-    monkeypatch.setattr("senca_ray.study.checkpoint._FORMAT", 3)
+    monkeypatch.setattr("senca_ray.study.checkpoint._FORMAT", 99)
     assert other.begin("a") == [] and other.load() is None
 
 
