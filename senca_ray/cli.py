@@ -11,8 +11,12 @@ import typer
 from senca_ray import keys, options
 from senca_ray.cli_bench import bench
 from senca_ray.cli_clean import clean
+from senca_ray.cli_export import export
+from senca_ray.cli_figures import figures
 from senca_ray.cli_methods import methods_app
 from senca_ray.cli_study import study_app
+from senca_ray.cli_wandb import wandb_app
+from senca_ray.cli_watch import watch
 from senca_ray.errors import ProblemsError
 
 app = typer.Typer(
@@ -25,6 +29,7 @@ app = typer.Typer(
 
 app.add_typer(study_app, name="study")
 app.add_typer(methods_app, name="methods")
+app.add_typer(wandb_app, name="wandb")
 
 StudyFolder = Annotated[
     Path, typer.Argument(help="The study's folder (an experiment's --out).", metavar="DIR")
@@ -168,6 +173,9 @@ def report(study: StudyFolder) -> None:
     publish(study, Console())
 
 
+app.command()(watch)
+app.command()(figures)
+app.command()(export)
 app.command()(clean)
 app.command()(bench)
 

@@ -12,6 +12,7 @@ from senca_ray.errors import SencaError
 from senca_ray.screen import Screen
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
     from senca_ray.analysis.progress import Progress
@@ -75,7 +76,9 @@ def show(study: Annotated[Path, typer.Argument(help="A study's folder.", metavar
       senca study show studies/sweep-neighbors-simulated
     """
     from senca_ray.analysis.description import read_description
+    from senca_ray.analysis.live import fold_table
     from senca_ray.analysis.progress import progress
+    from senca_ray.analysis.selection import read_selection
 
     shown = Screen()
     found, description = progress(study), read_description(study)
@@ -85,7 +88,7 @@ def show(study: Annotated[Path, typer.Argument(help="A study's folder.", metavar
     if found.failures:
         shown.table(_failures(found))
     if found.kind == "search" and (study / keys.SELECTION_FILE).exists():
-        shown.table(_folds(study, found.state == "finished"))
+        shown.table(fold_table(read_selection(study), found.state == "finished"))
     shown.line(f"{'next':<9} {_next(found)}")
 
 
@@ -129,25 +132,35 @@ def compare(
     Example:
       senca study compare studies/before studies/after
     """
-    from senca_ray.analysis.benchmark import main_rows
     from senca_ray.analysis.compare import compare_studies, format_comparison
     from senca_ray.analysis.description import read_description
-    from senca_ray.analysis.results import read_results
 
     descriptions = [read_description(folder) for folder in (a, b)]
     first, second = (str(description["default"]) for description in descriptions)
     names = (a.resolve().name, b.resolve().name)
     if names[0] == names[1]:
         names = (str(a), str(b))
-    results_a, results_b = (
-        main_rows(read_results(folder), d) for folder, d in zip((a, b), descriptions, strict=True)
-    )
+    results_a, results_b = (_finished(folder, d) for folder, d in zip((a, b), descriptions, strict=True))
     comparison = compare_studies(results_a, results_b, *names, (first, second))
     shown = Screen()
     if any(description["simulated"] for description in descriptions):
         shown.line("Simulated cohort: shows the mechanics; its scores say nothing about tissue.")
     for table in format_comparison(comparison):
         shown.table(table)
+
+
+def _finished(folder: Path, description: dict[str, Any]) -> pd.DataFrame:
+    """The rows of a study under its own protocol; raises SencaError for one that has not finished."""
+    from senca_ray.analysis.benchmark import main_rows
+    from senca_ray.analysis.progress import partial
+    from senca_ray.analysis.results import read_results
+
+    rows = read_results(folder)
+    if rests_on := partial(folder, description, rows):
+        raise SencaError(
+            f"{folder}: has not finished ({rests_on}); finish it first, with `senca resume {folder}`"
+        )
+    return main_rows(rows, description)
 
 
 def _identity(description: dict[str, Any], found: Progress) -> dict[str, str]:
@@ -189,6 +202,8 @@ def _range(field: str, given: Any) -> str:
 
 
 def _state(found: Progress) -> str:
+    from senca_ray.analysis.live import about
+
     text = f"{found.state}, {_trials(found)} trials"
     if found.kind == "search" and found.trials is not None and found.state != "finished":
         text += " at most"
@@ -196,7 +211,7 @@ def _state(found: Progress) -> str:
         text += f", by {found.holder}"
     if found.seconds_left is not None:
         most = "at most " if found.kind == "search" else ""
-        text += f"; {most}{_about(found.seconds_left)} left"
+        text += f"; {most}{about(found.seconds_left)} left"
     elif found.holder:
         text += "; time left is told after a few trials"
     return text
@@ -215,28 +230,6 @@ def _failures(found: Progress) -> Table:
     return table
 
 
-def _folds(study: Path, finished: bool) -> Table:
-    """The best suggestion of every fold; a tuning score, never a test score."""
-    from senca_ray.analysis.selection import read_selection, suggestion_table
-
-    selection = read_selection(study)
-    scores = [f"tuning_{name}" for name in selection["objectives"]]
-    table = screen.table(
-        ["fold", "chosen" if finished else "best so far", "changes"],
-        ["tried", *(s.replace("_", "\n", 1) for s in scores)],
-    )
-    for fold in selection["folds"]:
-        tried = suggestion_table(selection, fold["name"])
-        # The chosen one, or the whole front; while the fold is under way, the best of those scored in full.
-        best = tried[tried["chosen"]] if tried["chosen"].any() else tried[tried["state"] == keys.COMPLETE][:1]
-        if best.empty:
-            screen.add_row(table, fold["name"], "none yet", "", str(len(tried)), *("" for _ in scores))
-        for one in best.to_dict("records"):
-            values = (f"{one[score]:.3f}" for score in scores)
-            screen.add_row(table, fold["name"], one["label"], one["changes"], str(len(tried)), *values)
-    return table
-
-
 def _next(found: Progress) -> str:
     if found.holder:
         return f"wait, or stop it (Ctrl-C) and go on later with `senca resume {found.folder}`"
@@ -244,14 +237,6 @@ def _next(found: Progress) -> str:
         return f"go on with `senca resume {found.folder}`"
     page = found.folder / keys.REPORT_FILE
     return f"open {page}" if page.exists() else f"make its report with `senca report {found.folder}`"
-
-
-def _about(seconds: float) -> str:
-    """A duration in one unit: 'about 40 s', 'about 4 min', 'about 3 h', 'about 5 days'."""
-    for size, unit, below in ((1, "s", 90), (60, "min", 90 * 60), (3600, "h", 48 * 3600)):
-        if seconds < below:
-            return f"about {max(1, round(seconds / size))} {unit}"
-    return f"about {round(seconds / 86400)} days"
 
 
 def _number(count: int, noun: str) -> str:

@@ -171,10 +171,12 @@ def _finish(
             console.print(f"all {plan.done} trials were finished before")
         else:
             _run(lambda told: run_plan(plan, sink, out, told), plan, out, console)
-        ray.get(sink.finish.remote())
         if isinstance(plan, SearchPlan):
+            # Before the tables: with these the study has finished.
             selection = plan.selection()
             write_json(out / keys.SELECTION_FILE, selection)
+        ray.get(sink.finish.remote())
+        if isinstance(plan, SearchPlan):
             keep_embeddings(out, {keys.DEFAULT, *(fold["chosen"] for fold in selection["folds"])})
     publish(out, console)
 

@@ -1,4 +1,4 @@
-"""One section's result as an AnnData file."""
+"""One section's fit as an AnnData file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import ALL_GENES
 from senca_ray.data.shards import read_sample
+from senca_ray.export.table import section_table, spot_names
 from senca_ray.files import write_whole
 from senca_ray.methods import method
 from senca_ray.methods.protocol import Protocol
@@ -23,33 +24,19 @@ def fit_to_h5ad(
     X holds the raw counts of every gene of the shard, obs the region and label of each spot, obsm the
     embedding and the positions in spot distances. Raises SencaError.
     """
-    import anndata
-    import numpy as np
-    import pandas as pd
-
     sample = read_sample(shard, ALL_GENES)
     outcome = run(method(name), sample, setting, seed, protocol)
-    obs = pd.DataFrame(index=[f"{x:g}x{y:g}" for x, y in sample.xy])
-    obs[keys.OBS_REGION] = pd.Categorical(outcome.regions.astype(str))
-    if sample.labels is not None:
-        obs[keys.OBS_LABEL] = pd.Categorical(sample.labels)
-    data = anndata.AnnData(
-        sample.counts.astype(np.float32), obs=obs, var=pd.DataFrame(index=list(sample.genes))
-    )
-    data.obsm[keys.OBSM_SENCA] = outcome.embedding.values
-    data.obsm[keys.OBSM_SPATIAL] = sample.xy
-    data.uns["senca"] = {
+    about = {
         "method": name,
         "setting": setting.to_json(),
         "seed": seed,
         "k_policy": protocol.k_policy,
         "clustering": protocol.clustering_of(method(name)),
-        "modality": sample.modality,
-        "encoder": sample.encoder,
-        "label_source": sample.label_source,
-        "fingerprint": sample.fingerprint,
         "scores": json.dumps(outcome.scores),
     }
+    data = section_table(sample, spot_names(shard), outcome.regions, about)
+    data.obsm[keys.OBSM_SENCA] = outcome.embedding.values
+    data.obsm[keys.OBSM_SPATIAL] = sample.xy
     path = out or Path(f"{sample.name}.h5ad")
     write_whole(path, data.write_h5ad)
     return _words(outcome, sample.name, sample.modality, name, seed, protocol, path)

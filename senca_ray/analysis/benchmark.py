@@ -106,11 +106,11 @@ def _family(key: Key) -> Key:
 
 def _references(groups: list[Key], description: dict[str, Any]) -> dict[Key, Key]:
     """The reference of every family: the method's named clustering, else its main one, or its consensus."""
-    name, clustering = _reference(description)
+    name, clustering = reference_of(description)
     return {_family(key): key for key in groups if key[2] == name and key[4] in (clustering, keys.CONSENSUS)}
 
 
-def _reference(description: dict[str, Any]) -> tuple[str, str]:
+def reference_of(description: dict[str, Any]) -> tuple[str, str]:
     """Method and clustering of the reference."""
     name, _, clustering = description["reference"].partition(":")
     used = all_methods().get(name)
@@ -254,4 +254,4 @@ def _printed(row: dict[Any, Any]) -> dict[str, Any]:
 
 def reference_column(description: dict[str, Any]) -> str:
     """The reference as `unit_scores` names it: 'smoothed-pca (kmeans)'."""
-    return "{} ({})".format(*_reference(description))
+    return "{} ({})".format(*reference_of(description))

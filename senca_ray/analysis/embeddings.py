@@ -58,10 +58,16 @@ def read_embedding(study_dir: Path, method: str, setting: str, sample: str) -> K
 
 
 def keep_embeddings(study_dir: Path, settings: Collection[str | None]) -> None:
-    """Remove the embeddings of all other settings: a search tries many and shows few."""
+    """Remove the embeddings of all other settings: a search tries many and shows few.
+
+    A file that cannot be read is left: whoever wants to show it says what is wrong with it.
+    """
     for path in sorted((Path(study_dir) / keys.EMBEDDING_FOLDER).glob("*.parquet")):
-        told = json.loads(pq.read_schema(path).metadata[b"senca"])
-        if told[keys.SETTING] not in settings:
+        try:
+            setting = json.loads(pq.read_schema(path).metadata[b"senca"])[keys.SETTING]
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+            continue
+        if setting not in settings:
             path.unlink()
 
 

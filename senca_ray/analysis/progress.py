@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from senca_ray import keys, lock
 from senca_ray.analysis.description import read_description
-from senca_ray.analysis.results import EARLIER
-from senca_ray.analysis.rows import row_key
+from senca_ray.analysis.results import read_line
+from senca_ray.analysis.rows import Row, RowKey, row_key
 from senca_ray.errors import SencaError
 
 RUNNING, STOPPED, FINISHED = "running", "stopped", "finished"
@@ -22,6 +23,12 @@ RUNNING, STOPPED, FINISHED = "running", "stopped", "finished"
 
 _TRIAL_KEY = (keys.STUDY, keys.METHOD, keys.SETTING, keys.SAMPLE)
 """What the rows of one trial share: it may read its fits in several ways."""
+
+SEEN = (
+    *(*keys.ROW_KEY, keys.STATUS, keys.REASON, keys.PATIENT, keys.LABEL_SOURCE, keys.MODALITY),
+    *(keys.ARI, keys.SILHOUETTE),
+)
+"""Columns of a row that tell how a study stands."""
 
 _ENOUGH = 3
 """Trials that a run has to end before its pace says anything."""
@@ -81,12 +88,13 @@ def find_studies(folder: Path) -> list[Path]:
     return sorted(p for p in found if not p.name.startswith("."))
 
 
-def progress(folder: Path) -> Progress:
+def progress(folder: Path, journal: JournalTail | None = None) -> Progress:
     """How far the study in `folder` is; raises SencaError when `folder` holds no study.
 
-    Time left is the time since this run began (or since the study was described, whatever came later: the
-    sections are prepared before) divided by the trials ended in it, times the trials left. Trials that take
-    longest start first, so it errs on the long side.
+    Who asks again and again keeps a `journal`, so that only its new rows are read. Time left is the time
+    since this run began (or since the study was described, whatever came later: the sections are prepared
+    before) divided by the trials ended in it, times the trials left. Trials that take longest start first, so
+    it errs on the long side.
     """
     try:
         description = read_description(folder)
@@ -98,9 +106,10 @@ def progress(folder: Path) -> Progress:
             f"{folder / keys.STUDY_FILE}: not as it was written ({type(error).__name__}: {error}); restore "
             "it, or run the experiment again with another --out"
         ) from None
+    # In this order: what a run that ends meanwhile leaves behind is then seen.
     run = lock.running(folder)
-    rows = _read_rows(folder / keys.JOURNAL_FILE)
     tables = (folder / keys.RESULTS_FILE).exists()
+    rows = (journal or JournalTail(folder)).read()
     ended = _ended(rows)
     complete = tables and (kind == "search" or trials is None or len(ended) >= trials)
     left = None
@@ -125,56 +134,79 @@ def progress(folder: Path) -> Progress:
     )
 
 
+def partial(folder: Path, description: Mapping[str, Any], results: pd.DataFrame) -> str | None:
+    """How much of a study its results rest on, in words: '31 of 48 trials'; None when they are all there.
+
+    A search has all when it has made its choices: how many trials that takes shows only then.
+    """
+    done, trials = len(results[list(_TRIAL_KEY)].drop_duplicates()), description.get("trials")
+    if description["kind"] == "search" or trials is None:
+        if (folder / keys.RESULTS_FILE).exists():
+            return None
+        return f"{done} of at most {trials} trials" if trials is not None else f"{done} trials"
+    return f"{done} of {trials} trials" if done < trials else None
+
+
 @dataclass(frozen=True, slots=True)
-class _Row:
+class JournalRow:
     """What counts of a result row, and where in the journal it begins."""
 
-    trial: tuple[str, ...]
-    sample: str
-    failed: bool
-    reason: str
+    columns: dict[str, Any]
+    """SEEN, null where the row lacks one."""
     start: int
 
+    @property
+    def trial(self) -> tuple[str, ...]:
+        """What it shares with the other rows of its trial."""
+        return tuple(self.columns[name] for name in _TRIAL_KEY)
 
-def _read_rows(path: Path) -> dict[tuple[Any, ...], _Row]:
-    """The rows of a journal by key; none where there is no journal yet."""
-    rows: dict[tuple[Any, ...], _Row] = {}
-    if not path.exists():
-        return rows
-    for number, (start, line) in enumerate(_lines(path), start=1):
-        try:
-            row = EARLIER | json.loads(line)
-            key = row_key(row)
-            failed = row[keys.STATUS] == keys.FAILED
-        except (ValueError, KeyError, TypeError):
-            raise SencaError(
-                f"{path}: line {number} is not a result row; remove this line and resume the study"
-            ) from None
-        if key not in rows or (rows[key].failed and not failed):
-            trial = tuple(row[name] for name in _TRIAL_KEY)
-            reason = row.get(keys.REASON) or ""
-            rows[key] = _Row(trial, row[keys.SAMPLE], failed, reason, start)
-    return rows
+    @property
+    def failed(self) -> bool:
+        """True where the fit failed."""
+        return bool(self.columns[keys.STATUS] == keys.FAILED)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Start and content of each whole line, without the regions: most of it, and nothing that counts."""
-    position = 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return  # being written now, or torn by a crash
-            # In a text these quotes would be escaped, so this is the column.
-            begin = line.find(b'"regions": [')
-            end = line.find(b"]", begin)
-            if begin >= 0 and end >= 0:
-                yield position, line[:begin] + b'"regions": null' + line[end + 1 :]
-            else:
-                yield position, line
-            position += len(line)
+class JournalTail:
+    """The rows of a study's journal; each look reads only what was appended since the last one."""
+
+    lines: int
+    """How many lines were read so far."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing is read yet; a study without a journal has no rows."""
+        self._path = folder / keys.JOURNAL_FILE
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._position, self.lines = 0, 0
+        self._rows: dict[RowKey, JournalRow] = {}
+
+    def read(self) -> dict[RowKey, JournalRow]:
+        """The rows by key, as they are now; raises SencaError for a line that is none."""
+        if not self._path.exists():
+            self._start_over()
+            return self._rows
+        if self._path.stat().st_size < self._position:
+            self._start_over()  # somebody mended it, or took back what a full disk had torn
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # being written now, or torn by a crash
+                self._take(read_line(line, self._path, self.lines + 1))
+                self._position += len(line)
+                self.lines += 1
+        return self._rows
+
+    def _take(self, row: Row) -> None:
+        key = row_key(row)
+        new = JournalRow({name: row.get(name) for name in SEEN}, self._position)
+        stored = self._rows.get(key)
+        if stored is None or (stored.failed and not new.failed):
+            self._rows[key] = new
 
 
-def _ended(rows: dict[tuple[Any, ...], _Row]) -> dict[tuple[str, ...], int]:
+def _ended(rows: Mapping[RowKey, JournalRow]) -> dict[tuple[str, ...], int]:
     """The trials that have rows, which come all at once, each with the place of its last one."""
     last: dict[tuple[str, ...], int] = {}
     for row in rows.values():
@@ -182,11 +214,11 @@ def _ended(rows: dict[tuple[Any, ...], _Row]) -> dict[tuple[str, ...], int]:
     return last
 
 
-def _failures(rows: dict[tuple[Any, ...], _Row]) -> tuple[Failure, ...]:
+def _failures(rows: Mapping[RowKey, JournalRow]) -> tuple[Failure, ...]:
     by_reason: dict[str, list[str]] = defaultdict(list)
     for row in rows.values():
         if row.failed:
-            by_reason[row.reason].append(row.sample)
+            by_reason[row.columns[keys.REASON] or ""].append(row.columns[keys.SAMPLE])
     found = [Failure(reason, len(s), tuple(sorted(set(s)))) for reason, s in by_reason.items()]
     return tuple(sorted(found, key=lambda failure: (-failure.rows, failure.reason)))
 

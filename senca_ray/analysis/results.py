@@ -20,9 +20,10 @@ from senca_ray.analysis.rows import IDENTITY, SCHEMA, Row, RowKey, check_rows, r
 from senca_ray.errors import SencaError
 from senca_ray.files import write_whole
 
-_BULKY = (keys.REGIONS, keys.LOSSES)
-_SCORES = pa.schema([field for field in SCHEMA if field.name not in _BULKY])
-_REGIONS = pa.schema([*IDENTITY, *(SCHEMA.field(name) for name in _BULKY)])
+BULKY = (keys.REGIONS, keys.LOSSES)
+"""Columns of a row that take most of its place, kept in a table of their own."""
+_SCORES = pa.schema([field for field in SCHEMA if field.name not in BULKY])
+_REGIONS = pa.schema([*IDENTITY, *(SCHEMA.field(name) for name in BULKY)])
 _STATUS = _SCORES.get_field_index(keys.STATUS)
 
 EARLIER = {keys.PROTOCOL: keys.UNSCORED}
@@ -51,7 +52,7 @@ class Journal:
             ) from None
         self._rows: dict[RowKey, tuple[Any, ...]] = {}
         self._texts: dict[str, str] = {}
-        for row in _read_lines(self._path):
+        for row in _read_lines(self._path, without=BULKY):
             self._remember(row)
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -129,23 +130,37 @@ def _cut_torn_line(path: Path) -> None:
         os.truncate(path, whole)
 
 
-def _read_lines(path: Path) -> Iterator[Row]:
+def _read_lines(path: Path, without: Sequence[str] = ()) -> Iterator[Row]:
     """The rows of a journal in the order of appending; an unfinished last line is passed over.
 
-    A row written before a column existed lacks it.
+    A row written before a column existed lacks it; bulky columns in `without` are null.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                row = EARLIER | json.loads(line)
-                row_key(row)
-            except (ValueError, KeyError, TypeError):
-                raise SencaError(
-                    f"{path}: line {number} is not a result row; remove this line and resume the study"
-                ) from None
-            yield row
+            yield read_line(line, path, number, without)
+
+
+def read_line(line: bytes, path: Path, number: int, without: Sequence[str] = BULKY) -> Row:
+    """The row in line `number` of the journal at `path`, bulky columns in `without` left null.
+
+    They are most of a line: passing over them unread is several times as fast. Raises SencaError.
+    """
+    for name in without:
+        # In a text these quotes would be escaped, so this is the column.
+        begin = line.find(f'"{name}": ['.encode())
+        end = line.find(b"]", begin)
+        if begin >= 0 and end >= 0:
+            line = line[:begin] + f'"{name}": null'.encode() + line[end + 1 :]
+    try:
+        row = EARLIER | json.loads(line)
+        row_key(row)
+    except (ValueError, KeyError, TypeError):
+        raise SencaError(
+            f"{path}: line {number} is not a result row; remove this line and resume the study"
+        ) from None
+    return row
 
 
 def write_tables(study_dir: Path) -> None:
@@ -157,45 +172,89 @@ def write_tables(study_dir: Path) -> None:
     journal = Path(study_dir) / keys.JOURNAL_FILE
     if not journal.exists():
         raise SencaError(f"{journal}: no such file; expected the journal of a study; run the study first")
+    rows = _last_words(journal)
+    _write_parquet(Path(study_dir) / keys.RESULTS_FILE, _SCORES, rows)
+    _write_parquet(Path(study_dir) / keys.REGIONS_FILE, _REGIONS, _with_regions(rows))
+
+
+def tables_current(study_dir: Path) -> bool:
+    """Whether both tables are there and hold all that the journal does."""
+    folder = Path(study_dir)
+    return all(_is_current(folder / name) for name in (keys.RESULTS_FILE, keys.REGIONS_FILE))
+
+
+def _is_current(table: Path) -> bool:
+    journal = table.with_name(keys.JOURNAL_FILE)
+    try:
+        # A copy may have lost these times: then the journal is read, which holds the same.
+        return table.stat().st_mtime >= journal.stat().st_mtime
+    except FileNotFoundError:
+        return table.exists()
+
+
+def _last_words(journal: Path, without: Sequence[str] = ()) -> list[Row]:
+    """The rows of a journal that count, sorted by key, what is bulky in them as arrays."""
     kept: dict[RowKey, Row] = {}
-    for row in _read_lines(journal):
+    for row in _read_lines(journal, without):
         stored = kept.get(row_key(row))
         if _supersedes(row, stored[keys.STATUS] if stored else None):
             for name, kind in ((keys.REGIONS, np.int16), (keys.LOSSES, np.float32)):
                 row[name] = None if row.get(name) is None else np.array(row[name], kind)
             kept[row_key(row)] = row
-    rows = [kept[key] for key in sorted(kept)]
-    _write_parquet(Path(study_dir) / keys.RESULTS_FILE, _SCORES, rows)
-    with_regions = [row for row in rows if row[keys.REGIONS] is not None]
-    _write_parquet(Path(study_dir) / keys.REGIONS_FILE, _REGIONS, with_regions)
+    return [kept[key] for key in sorted(kept)]
+
+
+def _with_regions(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row[keys.REGIONS] is not None]
 
 
 def _write_parquet(path: Path, schema: pa.Schema, rows: Sequence[Row]) -> None:
     def write(temporary: Path) -> None:
         with pq.ParquetWriter(temporary, schema) as writer:
-            for start in range(0, len(rows), _ROWS_PER_GROUP):
-                group = rows[start : start + _ROWS_PER_GROUP]
-                columns = [pa.array([row.get(field.name) for row in group], field.type) for field in schema]
-                writer.write_table(pa.table(columns, schema=schema))
+            for table in _tables(schema, rows):
+                writer.write_table(table)
 
     write_whole(path, write)
 
 
-def read_results(study_dir: Path) -> pd.DataFrame:
-    """The results table of a finished study, one row a result row; raises SencaError.
+def _tables(schema: pa.Schema, rows: Sequence[Row]) -> Iterator[pa.Table]:
+    for start in range(0, len(rows), _ROWS_PER_GROUP):
+        group = rows[start : start + _ROWS_PER_GROUP]
+        columns = [pa.array([row.get(field.name) for row in group], field.type) for field in schema]
+        yield pa.table(columns, schema=schema)
 
-    A column that did not exist when the table was written is null.
+
+def read_results(study_dir: Path) -> pd.DataFrame:
+    """The results of a study, one row a result row; raises SencaError where there are none.
+
+    Those of its table, or of its journal as far as that goes, while the study has no table or an older one.
+    A column that did not exist when they were written is null.
     """
-    table = _with_columns(_read_parquet(Path(study_dir) / keys.RESULTS_FILE), _SCORES)
-    return table.to_pandas().fillna(EARLIER)
+    return _read(Path(study_dir) / keys.RESULTS_FILE, _SCORES)
 
 
 def read_regions(study_dir: Path) -> pd.DataFrame:
-    """What the fits of a finished study left, under their key columns; raises SencaError.
+    """What the fits of a study left, under their key columns; where from and raises as `read_results`.
 
     `regions`, (N,) int16 a row, and `losses`, (E,) float32, which only a trained method has.
     """
-    table = _with_columns(_read_parquet(Path(study_dir) / keys.REGIONS_FILE), _REGIONS)
+    return _read(Path(study_dir) / keys.REGIONS_FILE, _REGIONS)
+
+
+def _read(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    journal = path.with_name(keys.JOURNAL_FILE)
+    if _is_current(path) or not journal.exists():
+        table = _with_columns(_read_parquet(path), schema)
+    else:
+        bulky = schema == _REGIONS
+        rows = _last_words(journal, () if bulky else BULKY)
+        if not rows:
+            raise SencaError(
+                f"{path.parent}: no results yet: no trial has ended; wait while the study runs, or go on "
+                f"with `senca resume {path.parent}`"
+            )
+        rows = _with_regions(rows) if bulky else rows
+        table = pa.concat_tables([schema.empty_table(), *_tables(schema, rows)])
     return table.to_pandas().fillna(EARLIER)
 
 
@@ -212,8 +271,15 @@ def _read_parquet(path: Path) -> pa.Table:
         return pq.read_table(path)
     except FileNotFoundError:
         raise SencaError(
-            f"{path}: no such file; expected the folder of a finished study; "
+            f"{path}: no such file; expected the folder of a study; "
             f"finish an interrupted one with `senca resume {path.parent}`"
         ) from None
     except (OSError, pa.ArrowException) as error:
-        raise SencaError(f"{path}: cannot be read as a table: {error}") from None
+        fix = "restore it from a copy of the study"
+        if path.with_name(keys.JOURNAL_FILE).exists():
+            fix = f"`senca resume {path.parent}` makes it again and runs nothing that has ended"
+        raise SencaError(f"{path}: cannot be read as a table ({_words(error)}); {fix}") from None
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())

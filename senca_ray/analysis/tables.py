@@ -23,6 +23,16 @@ from senca_ray.errors import SencaError
 from senca_ray.files import write_whole
 from senca_ray.methods.protocol import Protocol
 
+LABEL_FREE = {keys.SILHOUETTE: "mean_silhouette", keys.CHAOS: "mean_chaos", keys.PAS: "mean_pas"}
+"""Scores that need no labels, with their columns of a summary; keys.STABILITY beside them."""
+LABEL_FREE_NOTE = (
+    "Without labels nothing says which setting a pathologist would prefer, and nothing is tested. "
+    "Silhouette: how compact regions are in the method's own embedding, so methods do not compare by it. "
+    "CHAOS, PAS: how scattered regions are over the tissue. Stability: how far seeds agree. All depend on "
+    "k, the number of regions (mean over seeds, median over sections)."
+)
+_LEAST_WIDTH = 72
+"""Of a table with few columns: the notes below fold to its width."""
 HOLM_FAMILIES = "Holm's correction: a block's settings are one family, its controls another; consensus apart"
 
 SUMMARY_COLUMNS = (
@@ -37,6 +47,7 @@ SUMMARY_COLUMNS = (
         "n_seeds",
         "n_failed",
     ),
+    *("median_k", *LABEL_FREE.values()),
     *("n_paired", "mean_difference", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm", "wins", "remark"),
 )
 Key = tuple[str, ...]
@@ -60,8 +71,9 @@ def sweep_summary(
     and k policy, and of the same clustering where the default has it, over the sections that both have
     (`n_paired` patients); a consensus over seeds only against the default's consensus. Other settings are one
     Holm family a block; controls, all other methods, are a second one; those of the consensus rows are two
-    more. Blocks without labels have NaN scores. `stability` is known of consensus rows, whose `n_seeds` is
-    the number of seeds combined. Settings come in the given `order` of labels, others after them by name.
+    more. Blocks without labels have NaN there, and like all others the means over patients of the scores
+    that need no labels; `median_k` is over sections. `stability` is known of consensus rows, whose `n_seeds`
+    is the number of seeds combined. Settings come in the given `order` of labels, others after them by name.
     Raises SencaError when `reference_method` has no row with the default setting.
     """
     settings = set(results.loc[results[keys.METHOD] == reference_method, keys.SETTING])
@@ -107,7 +119,9 @@ def describe_groups(
     described = counts.fillna({name: 0 for name in counts}).astype(int)
     described["mean_ari"], described["median_ari"] = units.mean(), units.median()
     described["sd_seeds"] = _sd_over_seeds(scored, average)
-    described[keys.STABILITY] = average(done, keys.STABILITY, GROUP).groupby(GROUP).mean()
+    for name, column in (LABEL_FREE | {keys.STABILITY: keys.STABILITY}).items():
+        described[column] = average(done, name, GROUP).groupby(GROUP).mean()
+    described["median_k"] = average_within_sections(done, keys.K, GROUP).groupby(GROUP).median()
     described["n_failed"] = groups - done.groupby(GROUP).size().reindex(groups.index, fill_value=0)
     described = described.assign(block=block_titles(groups.index), is_default=True, remark="").reset_index()
     keyed = zip(map(tuple, groups.index), described.to_dict("records"), strict=True)
@@ -184,8 +198,8 @@ def sample_table(results: pd.DataFrame) -> pd.DataFrame:
     """One row per block, method, setting, clustering, k policy and section, averaged over its seeds.
 
     Columns: block, method, setting, clustering, k_policy, sample, patient, k (median over seeds), mean_ari,
-    sd_seeds (ddof 1), n_seeds, n_failed, stability. A consensus row has stability, the number of seeds that
-    it combines, and no sd.
+    sd_seeds (ddof 1), n_seeds, n_failed, stability, silhouette, chaos, pas. A consensus row has stability,
+    the number of seeds that it combines, no sd and no silhouette.
     """
     by = [*GROUP, keys.SAMPLE, keys.PATIENT]
     rows = with_blocks(results)
@@ -197,7 +211,8 @@ def sample_table(results: pd.DataFrame) -> pd.DataFrame:
     table["sd_seeds"] = done[keys.ARI].std(ddof=1)
     table["n_seeds"] = _n_seeds(done).reindex(groups.index).fillna(0).astype(int)
     table["n_failed"] = groups - done.size().reindex(groups.index, fill_value=0)
-    table[keys.STABILITY] = done[keys.STABILITY].mean()
+    for name in (keys.STABILITY, *LABEL_FREE):
+        table[name] = done[name].mean()
     table.insert(0, "block", block_titles(groups.index))
     first = ["block", *_VARIANT, keys.SAMPLE, keys.PATIENT]
     table = table.reset_index().drop(columns=list(BLOCK))
@@ -230,15 +245,19 @@ def format_summary(summary: pd.DataFrame, seeds: Sequence[int], protocol: Protoc
     """
     consensus = summary[keys.CLUSTERING] == keys.CONSENSUS
     parts = summary.assign(consensus=consensus).groupby(["block", "consensus"], sort=False)
-    return [_block_table(str(block), rows, seeds, protocol) for (block, _), rows in parts]
+    return [
+        (_label_free_table if has_no_labels(rows) else _block_table)(str(block), rows, seeds, protocol)
+        for (block, _), rows in parts
+    ]
+
+
+def has_no_labels(summary: pd.DataFrame) -> bool:
+    """Whether rows of a summary were fitted and none could be compared with labels."""
+    return bool(summary["mean_ari"].isna().all() and summary["mean_chaos"].notna().any())
 
 
 def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], protocol: Protocol) -> Table:
     consensus = rows[keys.CLUSTERING].iloc[0] == keys.CONSENSUS
-    cohort = f"{count(rows['n_sections'].max(), 'section')} of {count(rows['n_patients'].max(), 'patient')}"
-    fits = f"{cohort}, {count(len(seeds), 'seed')} ({min(seeds)} to {max(seeds)})"
-    if consensus:
-        fits = f"consensus of {count(rows['n_seeds'].max(), 'seed')} on {cohort}"
     spread = "stabi-\nlity" if consensus else "sd of\nseeds"
     numbers = [
         "ARI\nmean",
@@ -249,28 +268,73 @@ def _block_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], protocol:
         "t test\np Holm",
         "Wilcoxon\np Holm",
     ]
-    failures = rows["n_failed"].any()
-    table = plain_table(
-        f"{block}: {fits}\nk policy {k_words(protocol.k_policy)}; {protocol.words()}",
-        ["\nmethod"],
-        [*numbers, *(["fits\nfailed"] if failures else [])],
-        _remarks(rows),
-    )
-    previous = None
-    for row in rows.to_dict("records"):
-        if previous and rows[keys.METHOD].iloc[0] == previous != row[keys.METHOD]:
-            table.add_section()  # controls below the model
-        previous = row[keys.METHOD]
+
+    def cells(row: dict[Any, Any]) -> list[str]:
         compared = not row["is_default"] and row["n_paired"]
-        table.add_row(
-            _row_name(row),
+        return [
             *(number(row[name]) for name in ("mean_ari", "median_ari")),
             number(row[keys.STABILITY if consensus else "sd_seeds"]),
             "default" if row["is_default"] else number(row["mean_difference"], "+"),
             f"{row['wins']}/{row['n_paired']}" if compared else "",
             *(p_value(row[p]) for p in ("t_p_holm", "wilcoxon_p_holm")),
-            *([str(row["n_failed"] or "")] if failures else []),
-        )
+        ]
+
+    title = _title(block, rows, seeds, f"k policy {k_words(protocol.k_policy)}; {protocol.words()}")
+    return _filled(title, rows, numbers, cells, _remarks(rows))
+
+
+def _label_free_table(block: str, rows: pd.DataFrame, seeds: Sequence[int], protocol: Protocol) -> Table:
+    """Without ARI: means over patients of the scores that need no labels."""
+    shown = {
+        "\nk": "median_k",
+        "silhou-\nette": "mean_silhouette",
+        "\nCHAOS": "mean_chaos",
+        "\nPAS": "mean_pas",
+        "stabi-\nlity": keys.STABILITY,
+    }
+    # The consensus comes from no embedding, and a single seed agrees with no other.
+    shown = {head: name for head, name in shown.items() if rows[name].notna().any()}
+
+    def cells(row: dict[Any, Any]) -> list[str]:
+        return ["" if pd.isna(row[name]) else _label_free_cell(name, row[name]) for name in shown.values()]
+
+    refined = "; regions refined by their neighbours" if protocol.refined else ""
+    title = _title(
+        block, rows, seeds, f"k policy {k_words(protocol.k_policy)}; no labels to score against{refined}"
+    )
+    table = _filled(title, rows, list(shown), cells, [LABEL_FREE_NOTE])
+    table.min_width = _LEAST_WIDTH
+    return table
+
+
+def _label_free_cell(name: str, value: float) -> str:
+    return f"{value:.3g}" if name == "median_k" else number(value)
+
+
+def _title(block: str, rows: pd.DataFrame, seeds: Sequence[int], scored: str) -> str:
+    cohort = f"{count(rows['n_sections'].max(), 'section')} of {count(rows['n_patients'].max(), 'patient')}"
+    fits = f"{cohort}, {count(len(seeds), 'seed')} ({min(seeds)} to {max(seeds)})"
+    if rows[keys.CLUSTERING].iloc[0] == keys.CONSENSUS:
+        fits = f"consensus of {count(rows['n_seeds'].max(), 'seed')} on {cohort}"
+    return f"{block}: {fits}\n{scored}"
+
+
+def _filled(
+    title: str,
+    rows: pd.DataFrame,
+    numbers: list[str],
+    cells: Callable[[dict[Any, Any]], list[str]],
+    notes: list[str],
+) -> Table:
+    failures = rows["n_failed"].any()
+    table = plain_table(title, ["\nmethod"], [*numbers, *(["fits\nfailed"] if failures else [])], notes)
+    previous = None
+    for row in rows.to_dict("records"):
+        if previous and rows[keys.METHOD].iloc[0] == previous != row[keys.METHOD]:
+            table.add_section()  # controls below the model
+        previous = row[keys.METHOD]
+        failed = [str(row["n_failed"] or "")] if failures else []
+        table.add_row(_row_name(row), *cells(row), *failed)
     return table
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -41,6 +42,8 @@ class Sample:
     """(N, F) float32 frozen-encoder features; None for a section without image."""
     labels: np.ndarray | None
     """(N,) str, keys.UNDETERMINED where the pathologist set none; None for an unlabelled section."""
+    annotations: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """As `labels`, by each other annotator; no score uses them."""
 
     @property
     def modality(self) -> str:
@@ -81,6 +84,7 @@ class Sample:
             neighbors=nearest_neighbors(xy, min(self.neighbors.shape[1], len(xy) - 1)),
             image_features=None if self.image_features is None else self.image_features[kept],
             labels=None if self.labels is None else self.labels[kept],
+            annotations={name: labels[kept] for name, labels in self.annotations.items()},
         )
 
     def label_count(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from senca_ray import keys
+
+MAIN_ANNOTATOR = "main"
+"""Whose labels scores use, where a section has those of several annotators; no other may have this name."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,13 @@ class SectionFiles:
     spots: Path | None = None
     labels: Path | None = None
     image: Path | None = None
+    annotations: tuple[tuple[str, Path], ...] = ()
+    """Name and label file of every other annotator, by name."""
 
     def paths(self) -> Iterator[Path]:
         """Every raw file of the section, in a fixed order; their bytes enter the fingerprint."""
         yield from (p for p in (self.counts, self.spots, self.labels, self.image) if p is not None)
+        yield from (path for _, path in self.annotations)
 
     def place(self, path: Path) -> str:
         """`path` as messages show it: relative to the cohort folder."""
@@ -57,6 +63,8 @@ class RawSection:
     """(N, 2) float64 position in the image's pixels (x to the right, y down); None without an image."""
     labels: tuple[str, ...] | None = None
     """(N,) the label of each spot, keys.UNDETERMINED where it has none; None for an unlabelled section."""
+    annotations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """As `labels`, by each other annotator; no score uses them."""
     notes: tuple[str, ...] = field(default=())
     """What was left out or repaired, in words, kept in the shard and shown by `senca inspect`."""
 

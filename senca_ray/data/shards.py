@@ -1,7 +1,7 @@
 """Shards: one prepared section each, a folder of Parquet files that every trial and method reads.
 
     SAMPLE-FINGERPRINT/
-      spots.parquet   a row a spot: position, label, total count, neighbours, image features
+      spots.parquet   a row a spot: position, labels, total count, neighbours, image features
       genes.parquet   a row a gene, most dispersed first: the spots that express it and their counts
       thumbnail.jpg   the section's image, small, for figures
       shard.json      what it is, how it was made, checksums of the above
@@ -15,9 +15,9 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class ShardContent:
     """(N, S, S, 3) uint8; only when asked for."""
     thumbnail: bytes | None
     """JPEG."""
+    annotations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """(N,) label of each spot by each other annotator."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Display:
     """JPEG."""
     labels: np.ndarray | None
     """(N,) str."""
+    annotations: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """(N,) str by each other annotator."""
 
 
 def shard_name(sample: str, fingerprint: str) -> str:
@@ -108,6 +112,8 @@ def write_shard(store: Path, content: ShardContent) -> Path:
             "neighbors": int(content.neighbors.shape[1]),
             "checksums": {p.name: sha256(p) for p in sorted(partial.iterdir())},
         }
+        if content.annotations:  # of all other shards the description stays as it is
+            meta["annotators"] = sorted(content.annotations)
         (partial / keys.SHARD_FILE).write_text(json.dumps(meta, indent=2, sort_keys=True), encoding="utf-8")
     return folder
 
@@ -140,6 +146,8 @@ def _spots_table(content: ShardContent) -> pa.Table:
     }
     if content.labels is not None:
         columns["label"] = pa.array(content.labels)
+    for name, labels in sorted(content.annotations.items()):
+        columns[_annotation_column(name)] = pa.array(labels)
     if content.pixel_xy is not None:
         columns["pixel_x"] = pa.array(content.pixel_xy[:, 0])
         columns["pixel_y"] = pa.array(content.pixel_xy[:, 1])
@@ -148,6 +156,19 @@ def _spots_table(content: ShardContent) -> pa.Table:
     if content.patches is not None:
         columns["patch"] = _fixed(content.patches.reshape(len(content.spots), -1))
     return pa.table(columns)
+
+
+def _annotation_column(annotator: str) -> str:
+    return f"label.{annotator}"
+
+
+def _annotation_columns(meta: dict[str, Any]) -> list[str]:
+    return [_annotation_column(name) for name in meta.get("annotators", [])]
+
+
+def _annotations(meta: dict[str, Any], spots: pa.Table) -> dict[str, np.ndarray]:
+    names = meta.get("annotators", [])
+    return {name: np.array(spots[_annotation_column(name)].to_pylist()) for name in names}
 
 
 def _genes_table(content: ShardContent) -> pa.Table:
@@ -240,6 +261,7 @@ def read_sample(uri: str, genes: int) -> Sample:
         neighbors=_matrix(spots, "neighbors"),
         image_features=_matrix(spots, "image_features") if "image_features" in names else None,
         labels=np.array(spots["label"].to_pylist()) if "label" in names else None,
+        annotations=_annotations(meta, spots),
     )
 
 
@@ -249,7 +271,7 @@ def _spot_columns(meta: dict[str, Any]) -> list[str]:
         columns.append("image_features")
     if meta["label_source"] != keys.UNLABELLED:
         columns.append("label")
-    return columns
+    return columns + _annotation_columns(meta)
 
 
 def read_display(uri: str) -> Display:
@@ -258,6 +280,7 @@ def read_display(uri: str) -> Display:
     filesystem, path = _locate(uri)
     has_image, has_labels = meta["modality"] == keys.RNA_IMAGE, meta["label_source"] != keys.UNLABELLED
     columns = ["x", "y"] + ["pixel_x", "pixel_y"] * has_image + ["label"] * has_labels
+    columns += _annotation_columns(meta)
     spots = pq.read_table(f"{path}/{keys.SPOTS_FILE}", filesystem=filesystem, columns=columns)
     thumbnail, thumbnail_xy = None, None
     if has_image:
@@ -276,6 +299,7 @@ def read_display(uri: str) -> Display:
         thumbnail_xy=thumbnail_xy,
         thumbnail=thumbnail,
         labels=np.array(spots["label"].to_pylist()) if has_labels else None,
+        annotations=_annotations(meta, spots),
     )
 
 

@@ -97,6 +97,7 @@ def expression_content(section: RawSection, recipe: Recipe, fingerprint: str) ->
         xy=section.xy,
         pixel_xy=section.pixel_xy,
         labels=section.labels,
+        annotations=section.annotations,
         neighbors=nearest_neighbors(section.xy, config.max_neighbors),
         genes=expression.genes,
         counts=expression.counts,

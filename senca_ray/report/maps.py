@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import KDTree
 
 from senca_ray import keys
 from senca_ray.analysis.blocks import block_title
+from senca_ray.analysis.outlines import spot_spacing
 from senca_ray.data.shards import Display
 from senca_ray.report.benchmark import REFERENCE, featured, method_name
 from senca_ray.report.view import VARIANT, StudyView, is_consensus, is_model
@@ -244,8 +244,7 @@ def _typical(rows: pd.DataFrame) -> pd.Series:
 def _layout(display: Display) -> tuple[bytes | None, np.ndarray, float, tuple[int, int]]:
     """Image (JPEG), spot positions (N, 2), their spacing and the size of a drawing, cut to the spots."""
     xy = display.xy if display.thumbnail_xy is None else display.thumbnail_xy
-    near = KDTree(xy).query(xy, k=2)[0][:, 1] if len(xy) > 1 else np.ones(1)
-    spacing = float(np.median(near)) or 1.0
+    spacing = spot_spacing(xy)
     low, high = xy.min(axis=0) - _MARGIN * spacing, xy.max(axis=0) + _MARGIN * spacing
     image = None
     if display.thumbnail is not None:

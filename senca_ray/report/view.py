@@ -14,6 +14,7 @@ from senca_ray.analysis.benchmark import main_rows
 from senca_ray.analysis.description import read_description
 from senca_ray.analysis.objectives import objective_agreement
 from senca_ray.analysis.portrait import Portrait, read_portraits
+from senca_ray.analysis.progress import partial
 from senca_ray.analysis.results import read_regions, read_results
 from senca_ray.analysis.selection import TUNED, read_selection, with_selection
 from senca_ray.analysis.tables import sample_table
@@ -61,6 +62,8 @@ class StudyView:
     """Sections whose shard cannot be read, with the reason."""
     portraits: dict[str, Portrait]
     """What is known of the regions to go on with, by sample id; none in a study of an earlier version."""
+    partial: str | None = None
+    """How much of a study that has not finished all this rests on, '31 of 48 trials'; None at its end."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -171,14 +174,16 @@ def explain(method: str) -> str:
 def load_study(study_dir: Path) -> StudyView:
     """Load the study in `study_dir`.
 
-    Raises ProblemsError naming every file that is missing and the command that makes it, SencaError for one
-    that cannot be read. A section whose shard is gone or damaged is no error: the rest can still be shown.
+    While it has no tables yet, its journal stands in for them. Raises ProblemsError naming every file that is
+    missing and the command that makes it, SencaError for one that cannot be read. A section whose shard is
+    gone or damaged is no error: the rest can still be shown.
     """
     folder = Path(study_dir)
+    stand_in = (keys.RESULTS_FILE, keys.REGIONS_FILE) if (folder / keys.JOURNAL_FILE).is_file() else ()
     missing = [
         Problem("-", name, f"missing in {folder}; {made_by.format(folder)}")
         for name, made_by in _MADE_BY.items()
-        if not (folder / name).is_file()
+        if name not in stand_in and not (folder / name).is_file()
     ]
     if missing:
         raise ProblemsError(missing, "the study folder")
@@ -202,6 +207,7 @@ def load_study(study_dir: Path) -> StudyView:
         displays=displays,
         unreadable=unreadable,
         portraits=read_portraits(folder, list(displays)),
+        partial=partial(folder, description, results),
     )
 
 

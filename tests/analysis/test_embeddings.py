@@ -47,5 +47,6 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     write_embedding(tmp_path, row(), VALUES)
     (path,) = (tmp_path / keys.EMBEDDING_FOLDER).iterdir()
     path.write_bytes(b"no table")
+    keep_embeddings(tmp_path, {"another"})
     with pytest.raises(SencaError, match=f"{path.name}: not an embedding"):
         read_embedding(tmp_path, "senca", "neighbors=4", "A1")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,16 @@ from tiny_study import append, control_rows, failed, trial_rows, write_study
 
 from senca_ray import keys
 from senca_ray.analysis import progress as module
-from senca_ray.analysis.progress import FINISHED, RUNNING, STOPPED, Failure, find_studies, progress
+from senca_ray.analysis.progress import (
+    FINISHED,
+    RUNNING,
+    STOPPED,
+    Failure,
+    JournalTail,
+    find_studies,
+    partial,
+    progress,
+)
 from senca_ray.errors import SencaError
 from senca_ray.lock import held
 
@@ -50,6 +60,49 @@ def test_whatever_is_written_when_only_whole_rows_count(cut: int, shuffle: rando
             journal.write(json.dumps(ALL[0])[:torn])
         done = progress(study).done
     assert done == cut
+
+
+@settings(max_examples=40, deadline=None)
+@given(cuts=st.lists(st.integers(0, 10_000), max_size=6))
+def test_a_tail_sees_what_a_fresh_look_sees(cuts: list[int]) -> None:
+    """However much is appended between two looks, cut in the midst of lines."""
+    rows = [*trial_rows("A1", **failed("lost")), *trial_rows("B1"), *trial_rows("A1")]
+    with tempfile.TemporaryDirectory() as folder:
+        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        study, tail = Path(folder), JournalTail(Path(folder))
+        assert tail.read() == {}
+        for end in [*sorted(cut % len(content) for cut in cuts), len(content)]:
+            (study / keys.JOURNAL_FILE).write_bytes(content[:end])
+            assert tail.read() == JournalTail(study).read()
+        assert tail.lines == 12 and not any(row.failed for row in tail.read().values())
+
+
+def test_a_tail_reads_nothing_twice(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", trial_rows("A1"))
+    tail = JournalTail(study)
+    tail.read()
+    content = (study / keys.JOURNAL_FILE).read_bytes()
+    (study / keys.JOURNAL_FILE).write_bytes(b"x" * len(content))
+    append(study, trial_rows("B1"))
+    assert len(tail.read()) == 8
+    (study / keys.JOURNAL_FILE).write_bytes(content)
+    assert len(tail.read()) == 4, "a journal that shrank is another one"
+    (study / keys.JOURNAL_FILE).unlink()
+    assert tail.read() == {}
+
+
+def test_how_much_partial_results_rest_on(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s")
+    results = pd.DataFrame([*trial_rows("A1"), *trial_rows("B1"), *trial_rows("A1", "neighbors=8")])
+    grid: dict[str, Any] = {"kind": "grid", "trials": 4}
+    assert partial(study, grid, results) == "3 of 4 trials"
+    assert partial(study, grid | {"trials": 3}, results) is None
+    search: dict[str, Any] = {"kind": "search", "trials": 100}
+    assert partial(study, search, results) == "3 of at most 100 trials"
+    assert partial(study, {"kind": "grid"}, results) == "3 trials", "as a study of the first schema"
+    (study / keys.RESULTS_FILE).touch()
+    assert partial(study, search, results) is partial(study, {"kind": "grid"}, results) is None
+    assert partial(study, grid, results) == "3 of 4 trials", "tables alone do not make a grid whole"
 
 
 def test_states(tmp_path: Path) -> None:

@@ -19,7 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senca_ray import keys
-from senca_ray.analysis.results import Journal, read_regions, read_results, write_tables
+from senca_ray.analysis.results import (
+    BULKY,
+    Journal,
+    read_line,
+    read_regions,
+    read_results,
+    tables_current,
+    write_tables,
+)
 from senca_ray.analysis.rows import SCHEMA, row_key
 from senca_ray.errors import ProblemsError, SencaError
 
@@ -256,7 +264,8 @@ def test_tables_are_replaced_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         patch.setattr(pq.ParquetWriter, "write_table", full)
         with pytest.raises(SencaError, match=r"results\.parquet: cannot be written"):
             write_tables(tmp_path)
-    assert len(read_results(tmp_path)) == 1
+    assert pq.read_metadata(tmp_path / keys.RESULTS_FILE).num_rows == 1
+    assert len(read_results(tmp_path)) == 2, "the journal knows more than the tables"
     assert {path.name for path in tmp_path.iterdir()} == {
         keys.JOURNAL_FILE,
         keys.RESULTS_FILE,
@@ -278,8 +287,51 @@ def test_missing_files_are_answered_with_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(SencaError, match=r"journal\.jsonl: no such file.*run the study first"):
         write_tables(tmp_path)
     (tmp_path / keys.RESULTS_FILE).write_text("not parquet")
-    with pytest.raises(SencaError, match="cannot be read as a table"):
+    with pytest.raises(SencaError, match=r"cannot be read as a table \(.*\); restore it from a copy"):
         read_results(tmp_path)
+    (tmp_path / keys.JOURNAL_FILE).touch()
+    os.utime(tmp_path / keys.JOURNAL_FILE, (0, 0))
+    with pytest.raises(SencaError, match=r"cannot be read as a table .*`senca resume .*makes it again"):
+        read_results(tmp_path)
+    (tmp_path / keys.RESULTS_FILE).unlink()
+    with pytest.raises(SencaError, match="no results yet: no trial has ended"):
+        read_results(tmp_path)
+
+
+def test_a_journal_stands_in_for_tables_that_are_not_there_yet(tmp_path: Path) -> None:
+    rows = [result_row(**{keys.SEED: 1}), failed_row(), consensus_row(), result_row(**{keys.LOSSES: None})]
+    Journal(tmp_path).append(rows[:3])
+    with (tmp_path / keys.JOURNAL_FILE).open("ab") as file:
+        file.write(b'{"study"')  # being written
+    assert not tables_current(tmp_path)
+    assert (read_results(tmp_path)[keys.STATUS] == keys.FAILED).sum() == 1
+    Journal(tmp_path).append(rows)
+    before = read_results(tmp_path), read_regions(tmp_path)
+    write_tables(tmp_path)
+    assert tables_current(tmp_path)
+    after = read_results(tmp_path), read_regions(tmp_path)
+    for found, expected in zip(before, after, strict=True):
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def test_rows_that_came_after_the_tables_are_read(tmp_path: Path) -> None:
+    """As when failed trials are run again."""
+    Journal(tmp_path).append([failed_row()])
+    write_tables(tmp_path)
+    os.utime(tmp_path / keys.RESULTS_FILE, (0, 0))
+    Journal(tmp_path).append([result_row()])
+    assert read_results(tmp_path)[keys.STATUS].tolist() == [keys.OK]
+    assert not tables_current(tmp_path)
+
+
+@given(reason=st.text(max_size=40), regions=st.lists(st.integers(-1, 9), max_size=9))
+def test_a_line_without_what_is_bulky_says_all_else(reason: str, regions: list[int]) -> None:
+    """Whatever a text in it looks like."""
+    texts = ('"regions": [', '"losses": [1]', "]")
+    for text in (reason, *(reason + other for other in texts)):
+        row = failed_row(**{keys.REASON: text, keys.REGIONS: regions, keys.LOSSES: [0.5, 1.0]})
+        found = read_line(json.dumps(row).encode(), Path("journal.jsonl"), 1)
+        assert found == row | {keys.REGIONS: None, keys.LOSSES: None}
 
 
 # A stored pool of rows: per key one failed and one finished row; what remains must not depend on the order.
@@ -424,7 +476,7 @@ def test_rows_are_given_by_key_without_regions(tmp_path: Path) -> None:
         assert [row[keys.ARI] for row in found] == [0.3, 0.1, None]
         assert set(found[0]) == set(SCHEMA.names) - {keys.REGIONS, keys.LOSSES}
         assert found[2][keys.REASON] == "shard is gone"
-    stored = {key: value for key, value in lines(tmp_path)[3].items() if key not in (keys.REGIONS, keys.LOSSES)}
+    stored = {key: value for key, value in lines(tmp_path)[3].items() if key not in BULKY}
     assert journal.rows(wanted)[0] == stored
 
 

@@ -18,8 +18,10 @@ from senca_ray import keys
 from senca_ray.analysis.blocks import block_title
 from senca_ray.analysis.tables import (
     HOLM_FAMILIES,
+    LABEL_FREE_NOTE,
     SUMMARY_COLUMNS,
     format_summary,
+    has_no_labels,
     sample_table,
     sweep_summary,
     write_summary,
@@ -457,3 +459,79 @@ def test_the_consensus_has_a_table_of_its_own_at_80_columns() -> None:
     sixteen = next(line for line in after.splitlines() if line.startswith("senca neighbors=16"))
     assert sixteen.split()[4] == "0.500"
     assert HOLM_FAMILIES in " ".join(after.split())
+
+
+def unlabelled(setting: str, silhouettes: dict[str, list[float]], **changes: Any) -> list[dict[str, Any]]:
+    """Rows without labels: a silhouette a seed; CHAOS is 1 more, PAS a tenth, k twice the seed and 2."""
+    own = {keys.LABEL_SOURCE: keys.UNLABELLED, keys.K_POLICY: "auto"} | changes
+    return [
+        row(sample, setting, seed, math.nan, **own)
+        | {keys.SILHOUETTE: value, keys.CHAOS: 1 + value, keys.PAS: value / 10, keys.K: 2 * seed + 2}
+        for sample, values in silhouettes.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def label_free_results() -> pd.DataFrame:
+    combined = {keys.CLUSTERING: keys.CONSENSUS, keys.STABILITY: 0.7, keys.N_SEEDS: 2}
+    scores = {"A1": [0.1, 0.3], "A2": [0.6, 0.6], "B1": [0.2, 0.2]}
+    return frame(
+        unlabelled(DEFAULT, scores),
+        unlabelled("neighbors=8", {"A1": [0.3, 0.3], "A2": [0.3, 0.3], "B1": [0.5, 0.5]}),
+        [
+            found | combined | {keys.SEED: keys.ALL_SEEDS, keys.SILHOUETTE: None}
+            for found in unlabelled(DEFAULT, {"A1": [0.1], "B1": [0.2]})
+        ],
+    )
+
+
+def test_scores_that_need_no_labels_are_means_over_patients() -> None:
+    summary = sweep_summary(label_free_results(), DEFAULT)
+    first = only(summary, setting=DEFAULT, clustering="ward")
+    # Patient A: the mean of 0.2 and 0.6; B: 0.2.
+    assert first["mean_silhouette"] == pytest.approx(0.3)
+    assert first["mean_chaos"] == pytest.approx(1.3)
+    assert first["mean_pas"] == pytest.approx(0.03)
+    assert first["median_k"] == 3
+    assert math.isnan(first["mean_ari"])
+    combined = only(summary, setting=DEFAULT, clustering=keys.CONSENSUS)
+    assert combined[keys.STABILITY] == pytest.approx(0.7)
+    assert math.isnan(combined["mean_silhouette"])
+    sections = sample_table(label_free_results()).set_index([keys.SAMPLE, keys.SETTING, keys.CLUSTERING])
+    assert sections.loc[("A1", DEFAULT, "ward"), keys.SILHOUETTE] == pytest.approx(0.2)
+    assert sections.loc[("B1", "neighbors=8", "ward"), keys.PAS] == pytest.approx(0.05)
+
+
+def test_a_block_without_labels_shows_what_needs_none_and_claims_no_test() -> None:
+    lines = printed(sweep_summary(label_free_results(), DEFAULT), [0, 1], "auto")
+    assert max(map(len, lines)) <= 80
+    title = next(i for i, line in enumerate(lines) if "consensus of 2 seeds" in line)
+    single, combined = lines[:title], lines[title:]
+    first = next(line for line in single if line.startswith("senca neighbors=4"))
+    assert first.split() == ["senca", "neighbors=4", "3", "0.300", "1.300", "0.030"]
+    other = next(line for line in combined if line.startswith("senca neighbors=4"))
+    assert other.split() == ["senca", "neighbors=4", "2", "1.150", "0.015", "0.700"]
+    for part in (single, combined):
+        flowing = " ".join(" ".join(part).split())
+        assert LABEL_FREE_NOTE in flowing
+        assert "k policy auto; no labels to score against" in flowing
+        assert not any(word in flowing for word in ("ARI", "Holm", "Wilcoxon", "differ-", "wins"))
+
+
+def test_a_labelled_block_beside_one_without_labels_keeps_its_scores() -> None:
+    both = frame(label_free_results().to_dict("records"), sweep(DEFAULT, {"E1": [0.4], "F1": [0.2]}))
+    summary = sweep_summary(both, DEFAULT)
+    told = {block: has_no_labels(rows) for block, rows in summary.groupby("block")}
+    assert told == {"annotated, without image": False, "without labels, without image": True}
+    text = " ".join(" ".join(printed(summary, [0, 1], "auto")).split())
+    assert "ARI" in text
+    assert "annotated, without image: 2 sections" in text
+
+
+def test_a_block_whose_fits_all_failed_is_not_taken_for_one_without_labels() -> None:
+    assert not has_no_labels(sweep_summary(frame([row("A1", DEFAULT, 0, None)]), DEFAULT))
+
+
+def test_refinement_is_told_without_labels_too() -> None:
+    tables = format_summary(sweep_summary(label_free_results(), DEFAULT), [0], Protocol(refined=True))
+    assert all("regions refined by their neighbours" in str(table.title) for table in tables)

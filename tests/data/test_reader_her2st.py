@@ -249,6 +249,7 @@ class Malformed:
 
 
 A1_COUNTS, A1_SPOTS = "ST-cnts/A1.tsv.gz", "ST-spotfiles/A1_selection.tsv"
+A1_SMITH = "ST-pat/lbl/A1_labeled_coordinates.smith.tsv"
 A1_LABELS, A1_IMAGE = "ST-pat/lbl/A1_labeled_coordinates.tsv", "ST-imgs/A/A1/A1.png"
 
 
@@ -264,6 +265,23 @@ def remove_all_counts(root: Path) -> None:
     (root / "ST-cnts").mkdir()
 
 
+def add_annotator(root: Path, annotator: str, sample: str = "A1") -> Path:
+    """A further label file of a section: the labels of its own."""
+    path = root / f"ST-pat/lbl/{sample}_labeled_coordinates.{annotator}.tsv"
+    shutil.copy(label_file(root, "A1"), path)
+    return path
+
+
+def add_twice(root: Path) -> None:
+    add_annotator(root, "Smith")
+    add_annotator(root, "smith")
+
+
+def unlabel(path: Path) -> None:
+    lines = [line.rsplit("\t", 1)[0] for line in read_text(path).splitlines()]
+    write_text(path, "\n".join([f"{lines[0]}\tlabel", *(f"{line}\tundetermined" for line in lines[1:])]))
+
+
 LISTING = [
     Malformed(
         "counts-folder-missing", lambda r: shutil.rmtree(r / "ST-cnts"), "-", "{root}", "no folder ST-cnts"
@@ -275,6 +293,55 @@ LISTING = [
         "A7",
         "ST-pat/lbl/A7_labeled_coordinates.tsv",
         "section without counts; expected ST-cnts/A7.tsv.gz",
+    ),
+    Malformed(
+        "annotator-without-the-sections-own-labels",
+        lambda r: add_annotator(r, "smith", "C9"),
+        "C9",
+        "ST-pat/lbl/C9_labeled_coordinates.smith.tsv",
+        "no C9_labeled_coordinates.tsv beside it; expected there the labels that scores use",
+    ),
+    Malformed(
+        "annotator-of-a-wrong-name",
+        lambda r: add_annotator(r, "<b>"),
+        "A1",
+        "ST-pat/lbl/A1_labeled_coordinates.<b>.tsv",
+        "annotator '<b>'; expected 1 to 30 letters, digits, '-', '_'",
+    ),
+    Malformed(
+        "annotator-without-a-name",
+        lambda r: add_annotator(r, ""),
+        "A1",
+        "ST-pat/lbl/A1_labeled_coordinates..tsv",
+        "annotator ''; expected 1 to 30 letters",
+    ),
+    Malformed(
+        "annotator-named-as-the-main-one",
+        lambda r: add_annotator(r, "Main"),
+        "A1",
+        "ST-pat/lbl/A1_labeled_coordinates.Main.tsv",
+        "annotator 'Main'; expected 1 to 30 letters, digits, '-', '_', and another name than 'main'",
+    ),
+    Malformed(
+        "annotators-that-differ-in-case-only",
+        add_twice,
+        "A1",
+        "ST-pat/lbl/A1_labeled_coordinates.smith.tsv",
+        "annotator 'smith' beside 'Smith'; expected names that differ in more than case",
+    ),
+    Malformed(
+        "annotator-of-a-sample-id-that-is-none",
+        lambda r: add_annotator(r, "smith", "A 1"),
+        "-",
+        "ST-pat/lbl/A 1_labeled_coordinates.smith.tsv",
+        "sample id 'A 1'",
+    ),
+    Malformed(
+        "annotator-that-is-a-folder",
+        lambda r: (r / "ST-pat/lbl/A1_labeled_coordinates.smith.tsv").mkdir(),
+        "A1",
+        "ST-pat/lbl/A1_labeled_coordinates.smith.tsv",
+        "not a file",
     ),
     Malformed(
         "spot-file-without-counts",
@@ -575,6 +642,34 @@ READING = [
         lambda r: label_file(r, "A1").write_bytes(b""),
         "A1",
         A1_LABELS,
+        "empty (0 bytes)",
+    ),
+    Malformed(
+        "annotator-with-unknown-spots",
+        lambda r: append(add_annotator(r, "smith"), "1x1\t40.2\t1\t1\t1\tin situ"),
+        "A1",
+        A1_SMITH,
+        "labels for 1 unknown spot: '40x1'",
+    ),
+    Malformed(
+        "annotator-with-two-labels-of-a-spot",
+        lambda r: append(add_annotator(r, "smith"), "1x1\t0.9\t1.2\t1\t1\tin situ"),
+        "A1",
+        A1_SMITH,
+        "1 spot with two labels after rounding the coordinates, first '1x1' (lines 2 and 8)",
+    ),
+    Malformed(
+        "annotator-without-any-label",
+        lambda r: unlabel(add_annotator(r, "smith")),
+        "A1",
+        A1_SMITH,
+        "no spot has a label; expected the annotator's labels; remove the file",
+    ),
+    Malformed(
+        "annotator-zero-bytes",
+        lambda r: add_annotator(r, "smith").write_bytes(b""),
+        "A1",
+        A1_SMITH,
         "empty (0 bytes)",
     ),
     Malformed(

@@ -19,13 +19,14 @@ from sklearn.metrics import adjusted_rand_score
 from senca_ray import keys
 from senca_ray.analysis.benchmark import benchmark_summary
 from senca_ray.analysis.description import read_description
+from senca_ray.analysis.embeddings import write_embedding
 from senca_ray.analysis.results import Journal, read_results, write_tables
 from senca_ray.analysis.selection import with_selection
 from senca_ray.analysis.statistics import average_within_patients
 from senca_ray.analysis.tables import sweep_summary, write_summary
 from senca_ray.config import PrepareConfig, Setting
 from senca_ray.data.shards import ShardContent, write_shard
-from senca_ray.fit.consensus import agreement, consensus, stability
+from senca_ray.fit.consensus import agreement, consensus, stability, typical
 from senca_ray.fit.scores import label_f1
 from senca_ray.methods import CONTROLS, METHODS, MODEL, all_methods
 from senca_ray.methods.protocol import Protocol
@@ -207,7 +208,8 @@ def make_benchmark(
                 follows = all_methods()[method].follows_setting
                 about = _about(section, method, keys.DEFAULT if follows else keys.FIXED)
                 about |= {keys.CLUSTERING: clustering}
-                journal.append(_readings(about, section, labels, kept, own, seeds, reason, rng))
+                rows = _readings(about, section, labels, kept, own, seeds, reason, rng)
+                journal.append(_with_learnt(out, rows, own))
     write_tables(out)
     kind = {"kind": "benchmark", "variants": {"default": {}}, "default": "default", "vary": None}
     kind["title"] = "Methods against each other (Table 1)"
@@ -264,6 +266,28 @@ def _readings(
         key = {keys.SEED: keys.ALL_SEEDS, keys.CLUSTERING: keys.CONSENSUS}
         rows.append(rows[0] | _scores(section, labels, combined) | known | key)
     return rows
+
+
+def _with_learnt(out: Path, rows: Iterable[dict[str, Any]], own: Protocol) -> list[dict[str, Any]]:
+    """The rows with typical seeds and losses, of a section; keeps embeddings as the aggregator does."""
+    kept, trials, rng = list(rows), {}, np.random.default_rng(0)
+    for row in kept:
+        used = all_methods()[row[keys.METHOD]]
+        if row[keys.METHOD] == MODEL and row[keys.STATUS] == keys.OK and row[keys.SEED] != keys.ALL_SEEDS:
+            row[keys.LOSSES] = np.geomspace(5, row.get(keys.LOSS_LAST, 0.3), 10).tolist()
+        reading = (row[keys.CLUSTERING], row[keys.K_POLICY], row[keys.PROTOCOL])
+        if reading == ((used.clusterings or ("ward",))[0], own.k_policy, own.handling):
+            trials.setdefault((used.name, row[keys.SETTING]), []).append(row)
+    for (name, _), seeds in trials.items():
+        done = [row for row in seeds if row[keys.STATUS] == keys.OK]
+        shown = done[typical(agreement([np.array(row[keys.REGIONS]) for row in done]))] if done else None
+        for row in seeds:
+            row[keys.TYPICAL] = row is shown
+        if shown and all_methods()[name].kind in (keys.MODEL_KIND, keys.PUBLISHED):
+            regions = np.array(shown[keys.REGIONS])
+            clouds = 4.0 * (regions[:, None] == np.arange(len(LABELS)))
+            write_embedding(out, shown, clouds + rng.normal(size=clouds.shape))
+    return kept
 
 
 def _label(changes: dict[str, Any]) -> str:
@@ -336,7 +360,9 @@ def _fit(
         xy, labels = _spots(rng, side)
         shards[section.sample] = str(write_shard(folder / "shards", _shard(section, xy, labels, rng)))
         here = {k: v for k, v in kept.items() if section.sample not in (skips or {}).get(k, ())}
-        journal.append(_rows(section, labels, here, default, seeds, fails, rng))
+        journal.append(
+            _with_learnt(out, _rows(section, labels, here, default, seeds, fails, rng), Protocol())
+        )
     write_tables(out)
     return shards
 

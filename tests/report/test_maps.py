@@ -96,12 +96,10 @@ def test_spots_lie_where_they_lie_in_the_image(finished: Path) -> None:
     np.testing.assert_allclose(found, section.xy[spot], atol=0.15 * section.spacing)
 
 
-def test_the_seed_shown_is_nearest_to_the_median() -> None:
-    rows = pd.DataFrame({keys.SEED: range(5), keys.STATUS: keys.OK, keys.ARI: [0.9, 0.1, 0.31, 0.2, 0.3]})
-    assert maps._typical(rows)[keys.SEED] == 4
-    rows.loc[4, keys.STATUS] = keys.FAILED
-    assert maps._typical(rows)[keys.SEED] == 2, "the median is now 0.255: 0.31 and 0.2 are equally near"
-    assert maps._typical(rows.assign(ari=np.nan))[keys.SEED] == 0
+def test_the_typical_seed_is_shown_and_the_first_where_none_is_marked() -> None:
+    rows = pd.DataFrame({keys.SEED: [2, 1, 0], keys.STATUS: keys.OK, keys.TYPICAL: [False, True, False]})
+    assert maps._typical(rows)[keys.SEED] == 1
+    assert maps._typical(rows.assign(typical=None))[keys.SEED] == 0
     assert maps._typical(rows.assign(status=keys.FAILED))[keys.STATUS] == keys.FAILED
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from study_folder import make_study
 
@@ -81,4 +83,21 @@ def test_a_search_without_its_selection_names_the_file(search: Path, tmp_path: P
     folder = Path(shutil.copytree(search, tmp_path / "study"))
     (folder / keys.SELECTION_FILE).unlink()
     with pytest.raises(SencaError, match=keys.SELECTION_FILE):
+        load_study(folder)
+
+
+def test_a_study_that_goes_on_is_shown_as_far_as_it_is(finished: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "study"))
+    whole = load_study(folder)
+    assert whole.partial is None
+    trials = len(whole.results[[keys.METHOD, keys.SETTING, keys.SAMPLE]].drop_duplicates())
+    description = json.loads((folder / keys.STUDY_FILE).read_text())
+    (folder / keys.STUDY_FILE).write_text(json.dumps(description | {"trials": trials + 1}))
+    for name in (keys.RESULTS_FILE, keys.REGIONS_FILE):
+        (folder / name).unlink()
+    view = load_study(folder)
+    assert view.partial == f"{trials} of {trials + 1} trials"
+    pd.testing.assert_frame_equal(view.results, whole.results)
+    (folder / keys.JOURNAL_FILE).unlink()
+    with pytest.raises(ProblemsError, match=r"results\.parquet: missing"):
         load_study(folder)

@@ -27,7 +27,8 @@ class Her2stReader:
     `ST-cnts/SAMPLE.tsv.gz` (or .tsv; spots by genes, spots named by array coordinates as in 10x13),
     `ST-spotfiles/SAMPLE_selection.tsv`, `ST-pat/lbl/SAMPLE_labeled_coordinates.tsv` and one image in
     `ST-imgs/PATIENT/SAMPLE/`; all but the counts are optional, an image needs the spot file. The patient is
-    the leading letters of the sample id.
+    the leading letters of the sample id. Labels of further annotators of a section are kept apart:
+    `ST-pat/lbl/SAMPLE_labeled_coordinates.ANNOTATOR.tsv`.
 
     Where the labels come from: a `cohort.yaml` beside `ST-cnts` with the one entry `labels` (annotated,
     transferred or simulated) speaks for all sections. Without it the eight sections that were annotated in
@@ -55,16 +56,27 @@ class Her2stReader:
         findings = Findings(files)
         counts = read_counts(findings)
         table = read_spot_file(findings)
-        labels = read_labels(findings)
+        labels = None if files.labels is None else read_labels(findings, files.labels)
+        if files.annotations:
+            names = ", ".join(name for name, _ in files.annotations)
+            findings.notes.append(f"labels of further annotators: {names}")
+        others = {name: read_labels(findings, path, _by(name)) for name, path in files.annotations}
         size = read_image_size(findings, max_image_pixels)
         kept, pixel_xy, spot_labels = np.array([], dtype=np.int64), None, None
+        annotations: dict[str, tuple[str, ...]] = {}
         if counts is not None:
             kept = _match_spots(findings, counts.spots, table)
+            kept_spots = [counts.spots[i] for i in kept]
             if table is not None and size is not None:
-                pixel_xy = _match_pixels(findings, [counts.spots[i] for i in kept], table, size)
-            if labels is not None:
-                _check_known(findings, labels, counts.spots, table)
-                spot_labels = _match_labels(findings, [counts.spots[i] for i in kept], labels)
+                pixel_xy = _match_pixels(findings, kept_spots, table, size)
+            if labels is not None and files.labels is not None:
+                _check_known(findings, files.labels, labels, counts.spots, table)
+                spot_labels = _match_labels(findings, kept_spots, labels)
+            for name, path in files.annotations:
+                if (found := others[name]) is not None:
+                    _check_known(findings, path, found, counts.spots, table, _by(name))
+                    _check_labelled(findings, path, found)
+                    annotations[name] = _match_labels(findings, kept_spots, found, _by(name))
         if findings.problems or counts is None or counts.matrix is None:
             raise ProblemsError(findings.problems, "1 section")
         spots = tuple(counts.spots[i] for i in kept)
@@ -76,8 +88,13 @@ class Her2stReader:
             xy=np.array([spot.split("x") for spot in spots], dtype=np.float64),
             pixel_xy=pixel_xy,
             labels=spot_labels,
+            annotations=annotations,
             notes=tuple(findings.notes),
         )
+
+
+def _by(annotator: str) -> str:
+    return f" (annotator {annotator})"
 
 
 def _match_spots(findings: Findings, spots: tuple[str, ...], table: pd.DataFrame | None) -> np.ndarray:
@@ -128,11 +145,15 @@ def _match_pixels(
 
 
 def _check_known(
-    findings: Findings, labels: dict[str, str], spots: tuple[str, ...], table: pd.DataFrame | None
+    findings: Findings,
+    path: Path,
+    labels: dict[str, str],
+    spots: tuple[str, ...],
+    table: pd.DataFrame | None,
+    whose: str = "",
 ) -> None:
     """Tell labels of spots that the section does not have from those of spots without counts."""
-    files = findings.files
-    if files.labels is None or (files.spots is not None and table is None):
+    if findings.files.spots is not None and table is None:
         return  # The spot file has a problem of its own; what it would have listed is not known.
     with_counts = set(spots)
     absent = [spot for spot in labels if spot not in with_counts]
@@ -141,13 +162,19 @@ def _check_known(
         message = (
             f"labels for {quantity(len(unknown), 'unknown spot')}: {quote_some(unknown)}; expected spots"
         )
-        findings.problem(
-            files.labels, f"{message} of the counts or the spot file; remove or correct the rows"
-        )
-    findings.note(len(absent) - len(unknown), "label row", "left out: no counts for the spot")
+        findings.problem(path, f"{message} of the counts or the spot file; remove or correct the rows")
+    findings.note(len(absent) - len(unknown), "label row", f"left out: no counts for the spot{whose}")
 
 
-def _match_labels(findings: Findings, spots: list[str], labels: dict[str, str]) -> tuple[str, ...]:
+def _check_labelled(findings: Findings, path: Path, labels: dict[str, str]) -> None:
+    if set(labels.values()) <= {keys.UNDETERMINED}:
+        findings.problem(path, "no spot has a label; expected the annotator's labels; remove the file")
+
+
+def _match_labels(
+    findings: Findings, spots: list[str], labels: dict[str, str], whose: str = ""
+) -> tuple[str, ...]:
     """The label of each spot, keys.UNDETERMINED for one that has none."""
-    findings.note(sum(spot not in labels for spot in spots), "spot", f"without a label: {keys.UNDETERMINED}")
+    without = sum(spot not in labels for spot in spots)
+    findings.note(without, "spot", f"without a label: {keys.UNDETERMINED}{whose}")
     return tuple(labels.get(spot, keys.UNDETERMINED) for spot in spots)

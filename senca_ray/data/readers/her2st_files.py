@@ -150,16 +150,16 @@ def _names(xy: np.ndarray) -> list[str]:
     return [f"{round(x)}x{round(y)}" for x, y in xy.tolist()]
 
 
-def read_labels(findings: Findings) -> dict[str, str] | None:
-    """Read the label file: label by spot name, keys.UNDETERMINED for an empty label."""
-    path = findings.files.labels
-    if path is None:
-        return None
+def read_labels(findings: Findings, path: Path, whose: str = "") -> dict[str, str] | None:
+    """Read a label file: label by spot name, keys.UNDETERMINED for an empty label; None with problems.
+
+    `whose` ends every note.
+    """
     with findings.collecting(path):
         table = read_table(path, ["x", "y", "label"])
         xy = read_numbers(table, ["x", "y"], missing=True)
         placed = ~np.isnan(xy).any(axis=1)
-        findings.note(int((~placed).sum()), "label row", "left out: no coordinates")
+        findings.note(int((~placed).sum()), "label row", f"left out: no coordinates{whose}")
         names = _names(xy[placed])
         lines = (np.flatnonzero(placed) + 2).tolist()
         if twice := repeated(names):
@@ -170,7 +170,7 @@ def read_labels(findings: Findings) -> dict[str, str] | None:
             )
         marks = [label.strip() for label in table["label"][placed]]
         empty = sum(mark in MISSING for mark in marks)
-        findings.note(empty, "label row", f"with an empty label: {keys.UNDETERMINED}")
+        findings.note(empty, "label row", f"with an empty label: {keys.UNDETERMINED}{whose}")
         found = (keys.UNDETERMINED if mark in MISSING else mark for mark in marks)
         return dict(zip(names, found, strict=True))
     return None

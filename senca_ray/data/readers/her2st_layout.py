@@ -9,7 +9,7 @@ from pathlib import Path
 
 from senca_ray import keys
 from senca_ray.config import read_yaml
-from senca_ray.data.section import SectionFiles
+from senca_ray.data.section import MAIN_ANNOTATOR, SectionFiles
 from senca_ray.errors import Problem, ProblemsError, SencaError
 
 COUNTS, SPOTS, LABELS, IMAGES = "ST-cnts", "ST-spotfiles", "ST-pat/lbl", "ST-imgs"
@@ -22,6 +22,9 @@ ANNOTATED_IN_PUBLIC_SET = frozenset({"A1", "B1", "C1", "D1", "E1", "F1", "G2", "
 """The sections that a pathologist annotated; labels of any other section were carried over."""
 
 _SAMPLE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_ANNOTATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
+_ANNOTATION = re.compile(r"(.*)_labeled_coordinates\.(.*)\.tsv", re.DOTALL)
+"""Sample and annotator of a label file beside the section's own."""
 
 _Report = Callable[[str, Path, str], None]
 """Takes sample, file and message of a problem."""
@@ -55,11 +58,15 @@ def find_sections(root: Path) -> list[SectionFiles]:
     counts = _list_files(base, COUNTS, COUNTS_SUFFIXES, report)
     spots = _list_files(base, SPOTS, (SPOTS_SUFFIX,), report)
     labels = _list_files(base, LABELS, (LABELS_SUFFIX,), report)
+    annotations = _list_annotations(base, report)
     images = _list_images(base, report)
     label_source = _cohort_label_source(base, report)
     if not counts and not problems:
         found = f"no sections found; expected {COUNTS}/SAMPLE.tsv.gz or .tsv; add the counts"
         report("-", base / COUNTS, found)
+    for sample in annotations.keys() - labels.keys():
+        message = f"no {sample}{LABELS_SUFFIX} beside it; expected there the labels that scores use"
+        report(sample, annotations[sample][0][1], f"{message}; rename one annotator's file to that")
     for kind in (spots, labels, images):
         for sample in kind.keys() - counts.keys():
             message = f"section without counts; expected {COUNTS}/{sample}.tsv.gz; add it or remove this file"
@@ -80,6 +87,7 @@ def find_sections(root: Path) -> list[SectionFiles]:
             spots=spots.get(sample),
             labels=labels.get(sample),
             image=images.get(sample),
+            annotations=tuple(annotations.get(sample, ())),
         )
         for sample in sorted(counts)
     ]
@@ -118,6 +126,15 @@ def _cohort_label_source(base: Path, report: _Report) -> str | None:
     return str(content["labels"])
 
 
+def _named_well(sample: str, path: Path, report: _Report) -> bool:
+    """Whether the sample id is one; reports it when not."""
+    if _SAMPLE.fullmatch(sample):
+        return True
+    message = f"sample id {sample!r:.80}; expected letters, digits, '-', '_', '.', not starting with a dot"
+    report("-", path, f"{message}; rename or remove the file")
+    return False
+
+
 def _usable(sample: str, path: Path, report: _Report) -> bool:
     """Whether `path` is a file, or a link to one; reports it when not."""
     if path.is_file():
@@ -134,16 +151,36 @@ def _list_files(base: Path, folder: str, suffixes: tuple[str, ...], report: _Rep
         if suffix is None or path.name.startswith("."):
             continue  # Other files, and the hidden ones that file managers leave.
         sample = path.name.removesuffix(suffix)
-        if not _SAMPLE.fullmatch(sample):
-            message = (
-                f"sample id {sample!r:.80}; expected letters, digits, '-', '_', '.', not starting with a dot"
-            )
-            report("-", path, f"{message}; rename or remove the file")
-        elif _usable(sample, path, report):
+        if _named_well(sample, path, report) and _usable(sample, path, report):
             if sample in files:
                 report(sample, path, f"{files[sample].name} is there too; expected one file; remove one")
             files.setdefault(sample, path)
     return files
+
+
+def _list_annotations(base: Path, report: _Report) -> dict[str, list[tuple[str, Path]]]:
+    """Name and file of the further annotators of each section, by name."""
+    found: dict[str, list[tuple[str, Path]]] = {}
+    for path in sorted((base / LABELS).glob("*")):
+        parts = _ANNOTATION.fullmatch(path.name)
+        if parts is None or path.name.startswith(".") or path.name.endswith(LABELS_SUFFIX):
+            continue
+        sample, annotator = parts.groups()
+        if not _named_well(sample, path, report):
+            continue
+        others = {name.casefold(): name for name, _ in found.get(sample, [])}
+        if not _ANNOTATOR.fullmatch(annotator) or annotator.casefold() == MAIN_ANNOTATOR:
+            message = (
+                f"annotator {annotator!r:.80}; expected 1 to 30 letters, digits, '-', '_', and another name "
+                f"than {MAIN_ANNOTATOR!r}; rename or remove the file"
+            )
+            report(sample, path, message)
+        elif annotator.casefold() in others:
+            message = f"annotator {annotator!r} beside {others[annotator.casefold()]!r}"
+            report(sample, path, f"{message}; expected names that differ in more than case; rename one")
+        elif _usable(sample, path, report):
+            found.setdefault(sample, []).append((annotator, path))
+    return found
 
 
 def _list_images(base: Path, report: _Report) -> dict[str, Path]:
