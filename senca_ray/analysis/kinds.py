@@ -98,6 +98,9 @@ class KindControl:
     """19 of 20 shuffles lie below."""
     p: float | None
     """Share of the shuffles, the matching itself among them, that are as alike."""
+    least_p: float | None = None
+    """The smallest p that these kinds could have had, however alike: the share of the shuffles that bring the
+    same regions together. Large where there are few pairs. None in a study of an earlier version too."""
 
 
 def region_profiles(sample: Sample, regions: np.ndarray) -> RegionProfiles:
@@ -274,16 +277,17 @@ def match_control(profiles: Sequence[RegionProfiles]) -> KindControl:
     half_kinds = _kinds(learnt)
     compared = np.triu(units[:, None] != units)
     same = compared & (half_kinds[:, None] == half_kinds)
-    alike, shuffled = None, np.zeros(0)
+    alike, shuffled, unmoved = None, np.zeros(0), 0
     if same.any():
         rng = np.random.default_rng(0)
         alike = float(held_out[same].mean())
-        means = (
-            held_out[compared & (mixed[:, None] == mixed)]
-            for mixed in (_shuffled(half_kinds, section, rng) for _ in range(_SHUFFLES))
-        )
-        # A shuffle that brings no two regions together has found nothing alike.
-        shuffled = np.array([values.mean() if len(values) else 0.0 for values in means])
+        shuffled = np.zeros(_SHUFFLES)
+        for turn in range(_SHUFFLES):
+            mixed = _shuffled(half_kinds, section, rng)
+            pairs = compared & (mixed[:, None] == mixed)
+            # A shuffle that brings no two regions together has found nothing alike.
+            shuffled[turn] = held_out[pairs].mean() if pairs.any() else 0.0
+            unmoved += int(np.array_equal(pairs, same))
     as_alike = 0 if alike is None else int((shuffled.round(_DECIMALS) >= round(alike, _DECIMALS)).sum())
     return KindControl(
         rests_on=("expression", "image") if ordered and _images_compare(ordered) else ("expression",),
@@ -295,6 +299,7 @@ def match_control(profiles: Sequence[RegionProfiles]) -> KindControl:
         shuffled=None if alike is None else float(shuffled.mean()),
         shuffled_high=None if alike is None else float(np.quantile(shuffled, 0.95)),
         p=None if alike is None else (1 + as_alike) / (1 + _SHUFFLES),
+        least_p=None if alike is None else (1 + unmoved) / (1 + _SHUFFLES),
     )
 
 
@@ -336,6 +341,11 @@ def kind_table(portraits: Mapping[str, Portrait], patients: Mapping[str, str]) -
             rows.append((kind, sample, patients[sample], region, spots, shares.get(region, 0.0)))
     table = pd.DataFrame(rows, columns=list(KIND_COLUMNS))
     return table.sort_values(["kind", keys.PATIENT, keys.SAMPLE, "region"], ignore_index=True)
+
+
+def kind_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Share of each section's spots by kind, from a `kind_table`: kinds x samples, NaN for none."""
+    return table.pivot_table("share", "kind", keys.SAMPLE, aggfunc="sum")
 
 
 def kind_genes(portraits: Mapping[str, Portrait], n: int = 10) -> pd.DataFrame:

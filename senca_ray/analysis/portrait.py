@@ -77,6 +77,13 @@ class Portrait:
         return {int(name): float(size / sizes.sum()) for name, size in zip(names, sizes, strict=True)}
 
     @property
+    def confidence_by_region(self) -> dict[int, float]:
+        """Mean confidence of every region's spots; empty where nothing is known of it."""
+        if self.confidence is None:
+            return {}
+        return {region: float(self.confidence[self.regions == region].mean()) for region in self.shares}
+
+    @property
     def small(self) -> tuple[int, ...]:
         """Regions of less than SMALL_SHARE of the spots."""
         return tuple(region for region, share in self.shares.items() if share < SMALL_SHARE)

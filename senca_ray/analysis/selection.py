@@ -23,9 +23,16 @@ from senca_ray.analysis.objectives import HIGHER_IS_BETTER, section_objectives
 from senca_ray.analysis.terminal import count, number, plain_table
 from senca_ray.errors import Problem, ProblemsError, SencaError
 from senca_ray.keys import DEFAULT, FOLD_ALL, TUNED
-from senca_ray.study.objective import AGGREGATES, MAXIMISE, direction
+from senca_ray.study.objective import AGGREGATES, MAXIMISE, NEED_LABELS, RANK, direction
 
 _STATES = (keys.COMPLETE, keys.RACED, keys.FAILED)
+COMPARED = (keys.STABILITY, keys.CHAOS, keys.PAS)
+"""Scores without labels by which methods compare: a silhouette and a loss are of each method's own making."""
+WITHOUT_LABELS = (
+    "It needs no labels: nothing says whether a pathologist would prefer the setting that it prefers. "
+    "By such a score a control can be the best and still say little of the tissue."
+)
+"""What a choice by scores without labels rests on."""
 
 
 @dataclass
@@ -212,13 +219,20 @@ def changes_text(changes: dict[str, Any]) -> str:
     return ", ".join(texts) or "nothing"
 
 
+def needs_no_labels(selection: dict[str, Any]) -> bool:
+    """Whether settings were chosen without any score that needs labels."""
+    return NEED_LABELS.isdisjoint(selection["objectives"])
+
+
 def choices(selection: dict[str, Any], results: pd.DataFrame, method: str = "senca") -> pd.DataFrame:
     """What every fold chose, and how that scored on the patients left out of the choice.
 
     One row a fold, or a fold and block of its test samples. Columns: fold, test_patients (in words), label,
     changes (in words), `tuning_` and the objective for each of them, patients (tuning patients scored),
     n_agree (folds with test samples that chose this label), block, `test_` and the objective for each of
-    them and for ARI (averaged within sections, then patients; NaN in a fold without test samples).
+    them and for ARI (averaged within sections, then patients; NaN in a fold without test samples). Of an
+    objective that is one of COMPARED also `control_` and it, the best control's score on the tuning sections,
+    in the same way, and `best_control_` and it, that control's name; NaN and '' where there is none.
     """
     objectives = selection["objectives"]
     metrics = list(dict.fromkeys([*objectives, keys.ARI]))
@@ -232,11 +246,33 @@ def choices(selection: dict[str, Any], results: pd.DataFrame, method: str = "sen
             "label": chosen["label"] if chosen else "",
             "changes": changes_text(chosen["changes"]) if chosen else "",
             **_tuning_scores(objectives, chosen),
+            **_control_scores(results, fold, selection, method),
             "patients": chosen["patients"] if chosen else 0,
             "n_agree": agreeing[fold["chosen"]] if chosen else 0,
         }
         rows += [row | scores for scores in _test_scores(_test_rows(results, fold, method), metrics, method)]
     return pd.DataFrame(rows)
+
+
+def _control_scores(
+    results: pd.DataFrame, fold: dict[str, Any], selection: dict[str, Any], method: str
+) -> dict[str, Any]:
+    """The best control beside the chosen setting, by every objective that compares methods."""
+    found: dict[str, Any] = {}
+    for objective in selection["objectives"]:
+        # A rank is among suggestions, of which a control is none.
+        if objective not in COMPARED or selection["aggregate"] == RANK:
+            continue
+        scores = {}
+        for control in sorted(set(results[keys.METHOD]) - {method}):
+            sections = section_objectives(results[results[keys.SAMPLE].isin(fold["tuning_samples"])], control)
+            values = sections[objective].dropna()
+            if set(values.index.get_level_values(keys.SAMPLE)) == set(fold["tuning_samples"]):
+                scores[control] = values.groupby(keys.PATIENT).mean().agg(selection["aggregate"])
+        best = max if HIGHER_IS_BETTER[objective] else min
+        name = best(scores, key=lambda control: scores[control], default="")
+        found |= {f"control_{objective}": scores.get(name, math.nan), f"best_control_{objective}": name}
+    return found
 
 
 def _test_scores(rows: pd.DataFrame, metrics: list[str], method: str) -> list[dict[str, Any]]:
@@ -250,6 +286,13 @@ def _test_scores(rows: pd.DataFrame, metrics: list[str], method: str) -> list[di
         | {f"test_{name}": row[name] for name in metrics}
         for row in blocks.reset_index().to_dict("records")
     ]
+
+
+_AGGREGATED = {
+    "mean": "mean over patients",
+    "median": "median over patients",
+    RANK: "share of the other suggestions beaten",
+}
 
 
 def format_suggestions(table: pd.DataFrame, best: int = 10) -> Table:
@@ -276,12 +319,15 @@ def format_suggestions(table: pd.DataFrame, best: int = 10) -> Table:
 def format_choices(chosen: pd.DataFrame, selection: dict[str, Any]) -> Table:
     """What the folds chose for a terminal of 80 columns, with what may be said of the scores below it."""
     scores = [
-        name for name in chosen.columns if name.startswith(("tuning_", "test_")) and name != "test_patients"
+        name
+        for name in chosen.columns
+        if name.startswith(("tuning_", "control_"))
+        or (name.startswith("test_") and chosen[name].dtype == float and chosen[name].notna().any())
     ]
     tested = [fold for fold in selection["folds"] if fold["test_samples"]]
     if not tested:
-        scores = [name for name in scores if name.startswith("tuning_")]
-    notes = [selection_claim(selection)]
+        scores = [name for name in scores if not name.startswith("test_")]
+    notes = [_basis(selection), *_best_controls(chosen, selection), selection_claim(selection)]
     agreeing = Counter(fold["chosen"] for fold in tested if fold["chosen"])
     if len(tested) > 1 and agreeing:
         label, times = agreeing.most_common(1)[0]
@@ -297,6 +343,25 @@ def format_choices(chosen: pd.DataFrame, selection: dict[str, Any]) -> Table:
             *(number(row[name]) for name in scores),
         )
     return shown
+
+
+def _basis(selection: dict[str, Any]) -> str:
+    """What settings were chosen by, in a sentence."""
+    said = " and ".join(
+        f"{name} ({_AGGREGATED[selection['aggregate']]}, {better} is better)"
+        for name in selection["objectives"]
+        for better in ["higher" if direction(name, selection["aggregate"]) == MAXIMISE else "lower"]
+    )
+    return f"chosen by {said}. {WITHOUT_LABELS}" if needs_no_labels(selection) else f"chosen by {said}"
+
+
+def _best_controls(chosen: pd.DataFrame, selection: dict[str, Any]) -> Iterator[str]:
+    """Which controls the `control_` columns are of."""
+    for objective in selection["objectives"]:
+        names = chosen.get(f"best_control_{objective}")
+        if names is not None and any(names):
+            best = ", ".join(dict.fromkeys(filter(None, names)))
+            yield f"control {objective}: of the best control ({best}) on the sections chosen on"
 
 
 def _header(name: str) -> str:

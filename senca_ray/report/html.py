@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import base64
-import json
-import math
+import gzip
+import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 
 from senca_ray import keys
 from senca_ray.analysis.markers import COLUMNS_EXPLAINED, DOUBLE_DIPPING
-from senca_ray.analysis.tables import HOLM_FAMILIES
+from senca_ray.analysis.tables import HOLM_FAMILIES, LABEL_FREE_NOTE
 from senca_ray.files import write_text
 from senca_ray.methods import MODEL
 from senca_ray.methods.protocol import Protocol
 from senca_ray.report.benchmark import benchmark_content
 from senca_ray.report.benchmark_figures import benchmark_figures
+from senca_ray.report.cohort import cohort_content
+from senca_ray.report.explorer import SHARED
 from senca_ray.report.figures import render, sweep_figures
-from senca_ray.report.maps import NOT_CLUSTERED_COLOUR, SectionMaps, overlay, section_maps
+from senca_ray.report.maps import NOT_CLUSTERED_COLOUR
 from senca_ray.report.markers import marker_content
 from senca_ray.report.search import objective_name, search_content
 from senca_ray.report.search_figures import search_figures
-from senca_ray.report.tables import block, failures, setting_tables
+from senca_ray.report.sections import section_content
+from senca_ray.report.tables import block, failures, label_free_parts, setting_tables
 from senca_ray.report.view import StudyView, explain, load_study, n_fits, settings_of, value_of
+from senca_ray.report.words import (
+    compared_with,
+    comparison,
+    counted,
+    footing,
+    number,
+    regions_policy,
+    small_p,
+)
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_NOTHING = "–"
-_SMALL_P = 0.001
-_SOURCE_WORDS = {
-    keys.ANNOTATED: "annotated by a pathologist",
-    keys.TRANSFERRED: "transferred labels: approximate",
-    keys.SIMULATED: "simulated: the region each spot was drawn from",
-    keys.UNLABELLED: "none",
-}
 
 
 def write_report(study_dir: Path) -> Path:
@@ -60,18 +64,21 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "score": lambda value: _number(value, ".3f"),
-        "difference": lambda value: _number(value, "+.3f"),
-        "p": lambda value: _number(value, ".2g"),
-        "small_p": _small_p,
-        "rank": lambda value: _number(value, ".2f"),
-        "decimal": lambda value: _number(value, ".1f"),
-        "effect": lambda value: _number(value, "+.2f"),
-        "whole": lambda value: _number(value, ".0f"),
-        "amount": lambda value: _number(value, ".2f" if value < 10 else ".0f"),
+        "score": lambda value: number(value, ".3f"),
+        "difference": lambda value: number(value, "+.3f"),
+        "p": lambda value: number(value, ".2g"),
+        "small_p": small_p,
+        "rank": lambda value: number(value, ".2f"),
+        "decimal": lambda value: number(value, ".1f"),
+        "effect": lambda value: number(value, "+.2f"),
+        "whole": lambda value: number(value, ".0f"),
+        "amount": lambda value: number(value, ".2f" if value < 10 else ".0f"),
         "base64": _base64,
-        "counted": _counted,
+        "counted": counted,
         "objective": objective_name,
+        "percent": lambda value: _percent(value),
+        "comparison": comparison,
+        "compared_with": compared_with,
     }
     return environment
 
@@ -81,19 +88,9 @@ def _base64(content: bytes | str) -> str:
     return base64.b64encode(raw).decode("ascii")
 
 
-def _number(value: Any, form: str) -> str:
-    """A number as the page shows it: a true minus sign, a dash for nothing."""
-    return _NOTHING if pd.isna(value) else format(float(value), form).replace("-", "−")
-
-
-def _small_p(value: Any) -> str:
-    """A p-value among many: no digits that nobody can rely on."""
-    return "< 0.001" if value < _SMALL_P else _number(value, ".2g")
-
-
-def _counted(number: int, noun: str) -> str:
-    """'1 section', '2 sections'."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def _percent(value: float) -> str:
+    """A share in per cent, with a digit more where it is small."""
+    return f"{number(100 * value, '.0f' if value >= 0.1 else '.1f')} %"
 
 
 def _content(view: StudyView) -> dict[str, Any]:
@@ -102,6 +99,9 @@ def _content(view: StudyView) -> dict[str, Any]:
     numbers = {sample: number for number, sample in enumerate(description["shards"], start=1)}
     failed = view.tried[view.tried[keys.STATUS] == keys.FAILED]
     settings = settings_of(description)
+    sections = [{"number": n} | section_content(view, sample) for sample, n in numbers.items()]
+    blocks = [] if bench else _blocks(view)
+    labelled = view.results[keys.LABEL_SOURCE] != keys.UNLABELLED
     return {
         "study": description,
         "settings": settings,
@@ -121,14 +121,23 @@ def _content(view: StudyView) -> dict[str, Any]:
         "model": explain(MODEL),
         "protocol": Protocol.read(view.description).words(),
         "holm": HOLM_FAMILIES,
-        "blocks": [] if bench else _blocks(view),
+        "blocks": blocks,
+        "labelled": bool(labelled.any()),
+        "unlabelled": not labelled.all(),
+        "has_label_free": any(bench["label_free"].values() if bench else (b["label_free"] for b in blocks)),
+        "label_free_note": LABEL_FREE_NOTE,
         "ranking": view.ranking.to_dict("records"),
         "n_rows": n_fits(view.tried),
         "n_failed": n_fits(failed),
         "failures": [] if bench else failures(failed),
         "not_clustered": NOT_CLUSTERED_COLOUR,
         "numbers": numbers,
-        "sections": [{"number": n} | _section(view, sample) for sample, n in numbers.items()],
+        "cohort": cohort_content(view),
+        "sections": sections,
+        "scripts": _scripts(sections),
+        "partial": view.partial,
+        "footing": footing(view),
+        "regions_policy": regions_policy(description["k_policy"]),
         "tables": setting_tables(description),
     }
 
@@ -151,7 +160,8 @@ def _benchmark(view: StudyView) -> dict[str, Any]:
         }
         for shown in benchmark_figures(view)
     ]
-    return benchmark_content(view) | {"figures": figures}
+    content = benchmark_content(view)
+    return content | {"figures": figures, "label_free": label_free_parts(view)}
 
 
 def _search(view: StudyView, selection: dict[str, Any]) -> dict[str, Any]:
@@ -161,40 +171,30 @@ def _search(view: StudyView, selection: dict[str, Any]) -> dict[str, Any]:
     return search_content(view, selection) | {"figures": figures}
 
 
-def _section(view: StudyView, sample: str) -> dict[str, Any]:
-    if sample in view.unreadable:
-        return {"sample": sample, "unreadable": view.unreadable[sample]}
-    display = view.displays[sample]
-    drawn = section_maps(view, sample)
-    return {
-        "sample": sample,
-        "unreadable": None,
-        "patient": display.patient,
-        "n_spots": len(display.xy),
-        "modality": display.modality,
-        "encoder": display.encoder,
-        "has_image": drawn.image is not None,
-        "labels": _SOURCE_WORDS[display.label_source],
-        "notes": display.notes,
-        "drawn": drawn,
-        "maps": [(m, None if m.codes is None else overlay(drawn, m.codes)) for m in drawn.maps],
-        "recovery": _recovery(drawn, display.labels),
-    }
+def _scripts(sections: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the sections' panels run, and the hashes by which the page's policy allows it; None without panel.
 
-
-def _recovery(drawn: SectionMaps, labels: np.ndarray | None) -> dict[str, Any] | None:
-    """Of the regions drawn: how well each label is recovered and the named pair told apart."""
-    shown = [(m, m.row) for m in drawn.maps if m.row is not None and m.codes is not None]
-    if labels is None or not shown:
+    The plotting library is kept packed, a third of its size, and unpacked by the page where it is needed.
+    """
+    panels = [section["explorer"] for section in sections if section["explorer"]]
+    if not panels:
         return None
-    scores = [json.loads(row[keys.LABEL_F1] or "{}") for _, row in shown]
-    pairs = [row[keys.PAIR_AMI] for _, row in shown]
+    own = (_TEMPLATES / "explorer.js").read_text(encoding="utf-8")
+    library = _plotting_library() if any(panel.has_plots for panel in panels) else None
     return {
-        "columns": [spot_map for spot_map, _ in shown],
-        "lines": [
-            (name, count, [found.get(name, math.nan) for found in scores])
-            for name, _, count in drawn.legend
-            if name != keys.UNDETERMINED
-        ],
-        "pair": None if all(pd.isna(value) for value in pairs) else pairs,
+        "own": Markup(own),  # noqa: S704  our own file
+        "library": library and gzip.compress(library, mtime=0),
+        "policy": " ".join(map(_allowed, filter(None, (own.encode(), library)))),
+        "shared": htmlsafe_json_dumps(SHARED),
     }
+
+
+def _plotting_library() -> bytes:
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs()).encode()
+
+
+def _allowed(script: bytes) -> str:
+    """The policy's name of a script: nothing else can be run in the page."""
+    return f"'sha256-{_base64(hashlib.sha256(script).digest())}'"

@@ -9,7 +9,13 @@ import pandas as pd
 
 from senca_ray import keys
 from senca_ray.analysis.objectives import HIGHER_IS_BETTER
-from senca_ray.analysis.selection import choices, selection_claim, suggestion_table
+from senca_ray.analysis.selection import (
+    WITHOUT_LABELS,
+    choices,
+    needs_no_labels,
+    selection_claim,
+    suggestion_table,
+)
 from senca_ray.keys import COMPLETE, FAILED, RACED, TUNED
 from senca_ray.report.view import StudyView
 
@@ -17,6 +23,7 @@ _BEST = 10
 """Suggestions in the page's table."""
 _WORDS = {
     keys.ARI: "ARI",
+    keys.SILHOUETTE: "silhouette",
     keys.NMI: "NMI",
     keys.CHAOS: "CHAOS",
     keys.PAS: "PAS",
@@ -78,11 +85,16 @@ def search_content(view: StudyView, selection: dict[str, Any]) -> dict[str, Any]
     tried = suggestion_table(selection)
     states = Counter(tried["state"])
     tests = [name for name in map(str, chosen) if name.startswith("test_") and name != "test_patients"]
+    tests = [name for name in tests if chosen[name].notna().any()]
+    compared = [name for name in objectives if f"control_{name}" in chosen]
     tested = TUNED in set(view.compared[keys.SETTING])
     return {
         "tested": tested,
         "claim": selection_claim(selection),
         "tuning": [(f"tuning_{name}", score_name(description, name)) for name in objectives],
+        "controls": [(f"control_{name}", f"best_control_{name}", objective_name(name)) for name in compared],
+        "beaten": [row for name in compared for row in _beaten(chosen, main["name"], name)],
+        "without_labels": WITHOUT_LABELS if needs_no_labels(selection) else None,
         "better": ["lower" if lower_is_better(description, name) else "higher" for name in objectives],
         "test": [(name, objective_name(name.removeprefix("test_"))) for name in tests] if tested else [],
         "fold": _FOLDS.get(main["name"], main["name"]),
@@ -93,6 +105,22 @@ def search_content(view: StudyView, selection: dict[str, Any]) -> dict[str, Any]
         "agreement": _agreement(view.folds),
         "best": tried.head(_BEST).to_dict("records"),
     }
+
+
+def _beaten(chosen: pd.DataFrame, fold: str, objective: str) -> list[dict[str, Any]]:
+    """Of the fold to go on with: the control that is better than the setting chosen, if one is."""
+    row = chosen[chosen["fold"] == fold].iloc[0]
+    score, control = row[f"tuning_{objective}"], row[f"control_{objective}"]
+    if not (control > score if HIGHER_IS_BETTER[objective] else control < score):
+        return []
+    return [
+        {
+            "objective": objective_name(objective),
+            "chosen": score,
+            "control": control,
+            "name": row[f"best_control_{objective}"],
+        }
+    ]
 
 
 def _chosen_on(row: dict[Any, Any]) -> str:

@@ -19,6 +19,7 @@ from senca_ray.analysis.kinds import (
     LEAST_ALIKE,
     _shuffled,
     kind_genes,
+    kind_shares,
     kind_table,
     match_control,
     match_kinds,
@@ -379,3 +380,30 @@ def test_control_is_kept_beside_the_portraits(tmp_path, profiles):
         path.write_text(damage)
         with pytest.raises(SencaError, match=r"kinds\.json: not the control of matched regions"):
             read_control(tmp_path)
+
+
+def test_few_pairs_cannot_have_a_small_p_however_alike():
+    sections = {"A1": (0, 1, 2, 3), "B1": (0, 4, 5, 6)}
+    control = match_control([region_profiles(*section(name, own)) for name, own in sections.items()])
+    # One pair: of the 4 x 4 ways to shuffle its kind to a region of each section one is the same again.
+    assert control.pairs == 1
+    assert control.least_p == pytest.approx(1 / 16, abs=0.03)
+    assert control.p >= control.least_p
+
+
+def test_no_p_is_below_the_least_that_could_be_reached(profiles):
+    for control in (match_control(profiles), match_control(profiles[:2])):
+        assert control.p >= control.least_p
+    assert match_control(profiles).least_p == 0.001  # many pairs: no shuffle brings all of them together
+    assert match_control(profiles[:1]).least_p is None
+
+
+def test_shares_of_a_kind_are_added_up_within_a_section():
+    regions = np.array([0, 0, 0, 1, 1, 2], dtype=np.int16)
+    portraits = {
+        "A1": Portrait("A1", "senca", "default", regions, n_seeds=1, kinds=(0, 1, 0)),
+        "B1": Portrait("B1", "senca", "default", regions, n_seeds=1, kinds=(0, 0, 0)),
+    }
+    shares = kind_shares(kind_table(portraits, {"A1": "A", "B1": "B"}))
+    assert shares.loc[0].tolist() == pytest.approx([4 / 6, 1])
+    assert shares.loc[1, "A1"] == pytest.approx(2 / 6) and np.isnan(shares.loc[1, "B1"])

@@ -55,3 +55,11 @@ def test_sections_without_a_portrait_are_left_out_and_damage_is_named(tmp_path: 
     with pytest.raises(SencaError, match=r"A1\.parquet: not a portrait"):
         read_portrait(tmp_path, "A1")
     assert made_from(tmp_path, "A1") is None
+
+
+def test_confidence_of_a_region_is_the_mean_over_its_spots() -> None:
+    regions = np.array([0, 0, 1, keys.NO_REGION], dtype=np.int16)
+    sure = np.array([1, 0.5, 0.25, np.nan], dtype=np.float32)
+    portrait = Portrait("A1", "senca", "default", regions, n_seeds=2, confidence=sure)
+    assert portrait.confidence_by_region == {0: 0.75, 1: 0.25}
+    assert dataclasses.replace(portrait, confidence=None).confidence_by_region == {}

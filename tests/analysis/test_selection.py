@@ -308,3 +308,73 @@ def test_the_printed_tables_fit_80_columns() -> None:
     assert "without B s-2 neighbors=6, dropout=0.25 0.400 0.810" in flowing
     assert "test scores are of 3 patients, each of them left out of the choice" in flowing
     assert "2 of 3 folds chose s-1" in flowing
+
+
+def label_free(objective: str, values: dict[str, dict[str, float]], aggregate: str = "mean") -> Any:
+    """A search without labels by one objective, on all patients; a score by method and section."""
+    combined = {keys.CLUSTERING: keys.CONSENSUS, keys.SEED: keys.ALL_SEEDS}
+    rows = [
+        row(s, DEFAULT if method == "senca" else keys.FIXED, 0, math.nan)
+        | {keys.LABEL_SOURCE: keys.UNLABELLED, keys.METHOD: method}
+        | known
+        for method, scores in values.items()
+        for s, value in scores.items()
+        for known in ({}, combined)
+        for known in [known | ({objective: value} if (objective == keys.STABILITY) == bool(known) else {})]
+    ]
+    made = selection(fold("all", [], DEFAULT, {DEFAULT: 0.5}), objectives=(objective,))
+    return made | {"aggregate": aggregate}, frame(rows)
+
+
+STABLE = {
+    "senca": {"A1": 0.5, "A2": 0.5, "B1": 0.5, "C1": 0.5},
+    "coordinates": {"A1": 1.0, "A2": 0.6, "B1": 0.9, "C1": 0.1},
+    "untrained": {"A1": 0.2, "A2": 0.2, "B1": 0.3, "C1": 0.3},
+    "holes": {"A1": 1.0},
+}
+
+
+@pytest.mark.parametrize(("aggregate", "expected"), [("mean", (0.8 + 0.9 + 0.1) / 3), ("median", 0.8)])
+def test_the_best_control_stands_beside_a_choice_without_labels(aggregate: str, expected: float) -> None:
+    made, rows = label_free(keys.STABILITY, STABLE, aggregate)
+    found = choices(made, rows).iloc[0]
+    # Scored on one section only, 'holes' is none.
+    assert found["best_control_stability"] == "coordinates"
+    assert found["control_stability"] == pytest.approx(expected)
+    lines = printed(format_choices(choices(made, rows), made))
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert f"chosen by stability ({aggregate} over patients, higher is better). It needs no labels" in text
+    assert "nothing says whether a pathologist would prefer the setting" in text
+    assert "control stability: of the best control (coordinates)" in text
+    assert f"0.500 {expected:.3f}" in text and "ari" not in text
+
+
+def test_a_control_is_better_where_less_is_better() -> None:
+    made, rows = label_free(keys.PAS, STABLE)
+    found = choices(made, rows).iloc[0]
+    assert (found["best_control_pas"], found["control_pas"]) == ("untrained", pytest.approx((0.2 + 0.6) / 3))
+
+
+@pytest.mark.parametrize(
+    ("objective", "aggregate"),
+    [(keys.SILHOUETTE, "mean"), (keys.STABILITY, "rank"), (keys.LOSS_LAST, "mean")],
+)
+def test_controls_stand_beside_scores_only_that_compare_with_theirs(objective: str, aggregate: str) -> None:
+    made, rows = label_free(objective, STABLE, aggregate)
+    found = choices(made, rows)
+    assert not [name for name in found if "control" in name]
+    text = " ".join(" ".join(printed(format_choices(found, made))).split())
+    assert "control" not in text.replace("a control can", "")
+
+
+def test_without_a_control_that_has_the_score_none_is_named() -> None:
+    made, rows = label_free(keys.STABILITY, {"senca": STABLE["senca"]})
+    found = choices(made, rows)
+    assert found.loc[0, "best_control_stability"] == "" and math.isnan(found.loc[0, "control_stability"])
+    assert "best control" not in " ".join(printed(format_choices(found, made)))
+
+
+def test_a_choice_by_labels_does_not_claim_to_need_none() -> None:
+    text = " ".join(" ".join(printed(format_choices(choices(of_all(), results()), of_all()))).split())
+    assert "chosen by ari (mean over patients, higher is better)" in text and "needs no labels" not in text

@@ -32,7 +32,7 @@ class Page(HTMLParser):
             self._in_cell = False
 
     def handle_data(self, data: str) -> None:
-        if self.tags and self.tags[-1][0] == "style":
+        if self.tags and self.tags[-1][0] in ("style", "script"):
             return
         self._pieces.append(data + " ")
         if self._in_cell:

@@ -1,17 +1,29 @@
 from __future__ import annotations
 
+import base64
+import dataclasses
+import gzip
+import hashlib
 import json
 import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import study_folder
 from html_page import Page
-from study_folder import ABLATION, COHORT, PATIENTS, Section, make_search, make_study
+from portrait_toys import write_toy_portraits
+from study_folder import ABLATION, COHORT, PATIENTS, Section, make_benchmark, make_search, make_study
 
 from senca_ray import keys
+from senca_ray.analysis.kinds import KindControl, write_control
+from senca_ray.analysis.portrait import write_portrait
+from senca_ray.analysis.tables import LABEL_FREE_NOTE
+from senca_ray.report import view as study_view
+from senca_ray.report.cohort import rests_on
 from senca_ray.report.html import write_report
 
 
@@ -152,6 +164,94 @@ def test_sections_without_labels_have_a_page(tmp_path: Path) -> None:
     assert any(i["alt"].startswith("Section U1, neighbors=8: 4 regions") for i in page.all("img"))
 
 
+UNLABELLED = tuple(dataclasses.replace(s, label_source=keys.UNLABELLED) for s in PATIENTS)
+
+
+@pytest.fixture
+def scored_without_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up studies have all scores that need no labels, as real ones do."""
+    made = study_folder._scores
+
+    def scores(*given: Any) -> dict[str, Any]:
+        found = made(*given)
+        return found | {keys.CHAOS: 1 + found[keys.PAS], keys.SILHOUETTE: 0.5 - found[keys.PAS] / 10}
+
+    monkeypatch.setattr(study_folder, "_scores", scores)
+
+
+def _without_labels(page: Page) -> dict[str, list[str]]:
+    """The rows of the tables of scores without labels, by clustering and first cell."""
+    return {f"{r[1]} {r[0].split()[0]}": r for r in page.rows if len(r) == 10 and r[8].endswith(" / 4")}
+
+
+@pytest.mark.usefixtures("scored_without_labels")
+def test_without_labels_the_page_shows_what_needs_none(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, UNLABELLED, fails=lambda *_: False)
+    page = Page(write_report(folder))
+    rows = _without_labels(page)
+    summary = pd.read_csv(folder / keys.SUMMARY_FILE)
+    assert len(rows) == len(summary)
+    for row in summary.to_dict("records"):
+        name = row["setting"] if row["method"] == "senca" else row["method"]
+        scores = ("mean_silhouette", "mean_chaos", "mean_pas", keys.STABILITY)
+        expected = [f"{row[n]:.3f}" if pd.notna(row[n]) else "–" for n in scores]
+        assert rows[f"{row['clustering']} {name}"][2:7] == ["4", *expected]
+    steady = summary.query("clustering == 'consensus'").set_index(["method", "setting"])[keys.STABILITY]
+    controls = steady.drop("senca", level="method")
+    told = re.search(r"Most stable control \(([a-z-]+)\): stability (0\.\d+)", page.text)
+    assert told and (told[1], told[2]) == (controls.idxmax()[0], f"{controls.max():.3f}")
+    assert (
+        f"The default (neighbors=4): stability {steady['senca', 'neighbors=4']:.3f} over 3 seeds" in page.text
+    )
+    box = page.text[page.text.index("At a glance") : page.text.index("Scores without labels")]
+    assert "no labels, so no ARI; over seeds a stability of" in box and f"of the control {told[1]}" in box
+    assert LABEL_FREE_NOTE in page.text and "There is no ARI: these sections have no labels." in page.text
+    assert "nan" not in page.text.lower().split()
+
+
+@pytest.mark.usefixtures("scored_without_labels")
+def test_without_labels_nothing_is_said_of_them(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, UNLABELLED[:1], fails=lambda *_: False)
+    write_toy_portraits(folder)
+    page = Page(write_report(folder))
+    assert "No section has labels: the page shows scores that need none" in page.text
+    for words in ("Agreement with the labels", "mean ARI ", "Holm", "F1"):
+        assert words not in page.text.replace("mean ARI of the seeds'", ""), words
+    found = next(r for r in page.rows if r[0] == "U1" or r[0] == "A1")
+    first = pd.read_parquet(folder / keys.RESULTS_FILE).query(
+        "method == 'senca' and setting == 'neighbors=4' and clustering == 'ward'"
+    )
+    assert found[2].startswith(f"regions 4 silhouette {first[keys.SILHOUETTE].mean():.3f} CHAOS 1.")
+    assert any(i["alt"].startswith("silhouette of 3 seeds in section A1") for i in page.all("img"))
+
+
+@pytest.mark.usefixtures("scored_without_labels")
+def test_a_block_with_labels_keeps_its_scores_beside_one_without(tmp_path: Path) -> None:
+    page = Page(write_report(make_study(tmp_path, (*COHORT[:1], UNLABELLED[1]), fails=lambda *_: False)))
+    assert "Agreement with the labels is measured as ARI" in page.text
+    assert "Statistics: annotated, with image" in page.text
+    assert "Scores without labels: without labels, with image" in page.text
+    assert "such a colour means nothing in another section" in page.text
+
+
+def test_an_older_summary_has_no_scores_without_labels(tmp_path: Path) -> None:
+    folder = make_study(tmp_path, UNLABELLED[:1])
+    summary = pd.read_csv(folder / keys.SUMMARY_FILE)
+    new = ["median_k", "mean_silhouette", "mean_chaos", "mean_pas"]
+    summary.drop(columns=new).to_csv(folder / keys.SUMMARY_FILE, index=False)
+    page = Page(write_report(folder))
+    assert "There is no ARI in this block" in page.text
+    assert any(r[:4] == ["neighbors=8", "ward", "–", "–"] for r in page.rows)
+
+
+@pytest.mark.usefixtures("scored_without_labels")
+def test_a_benchmark_without_labels_has_scores_too(tmp_path: Path) -> None:
+    page = Page(write_report(make_benchmark(tmp_path, UNLABELLED[:2])))
+    assert "There is no ARI in this block: its sections have no labels." in page.text
+    assert LABEL_FREE_NOTE in page.text
+    assert any(r[:3] == ["const", "leiden", "4"] and r[4].startswith("1.") for r in page.rows)
+
+
 def test_a_study_of_failures_has_a_page(tmp_path: Path) -> None:
     page = Page(write_report(make_study(tmp_path, fails=lambda sample, setting: True)))
     assert "75 of 75 fits failed. There is no result" in page.text
@@ -169,10 +269,15 @@ def test_a_lost_shard_costs_its_own_section_only(tmp_path: Path) -> None:
 
 
 def test_a_section_costs_little_of_a_mail(tmp_path: Path) -> None:
-    """36 sections of 600 spots have to stay far below 25 MB: here below 10."""
+    """36 sections of 600 spots have to stay far below 25 MB: here below 14, the plotting library included."""
     sections = tuple(Section(f"S{i}", f"P{i}") for i in range(3))
-    size = write_report(make_study(tmp_path, sections, seeds=1, side=25)).stat().st_size
-    assert size / 3 < 10e6 / 36
+    folder = make_study(tmp_path, sections, seeds=1, side=25)
+    without = write_report(folder).stat().st_size
+    write_toy_portraits(folder)
+    size = write_report(folder).stat().st_size
+    once = len(re.search(r'id="explorer-library">(.*?)</script>', Page(folder / keys.REPORT_FILE).source)[1])
+    assert without / 3 < 10e6 / 36
+    assert once + 36 * (size - once) / 3 < 14e6
 
 
 def test_an_ablation_says_what_each_variant_changes(ablation: Path) -> None:
@@ -282,6 +387,32 @@ def test_named_test_patients_are_the_only_ones_compared(tmp_path: Path) -> None:
     assert any(alt.startswith("Section B1, s-") for alt in alts)
 
 
+@pytest.mark.usefixtures("scored_without_labels")
+def test_a_choice_without_labels_says_what_it_rests_on(tmp_path: Path) -> None:
+    folder = make_search(tmp_path, UNLABELLED, select="none", objectives=(keys.PAS,), suggestions=6)
+    page = Page(write_report(folder))
+    assert "Chosen by mean PAS over patients (lower is better). It needs no labels" in page.text
+    results = pd.read_parquet(folder / keys.RESULTS_FILE).query("clustering != 'consensus'")
+    means = results.groupby(["method", "sample"])[keys.PAS].mean().groupby("method").mean()
+    best = means.drop("senca").idxmin()
+    line = next(r for r in page.rows if r[0] == "all patients")
+    assert line[4] == f"{means[best]:.3f} {best}" and float(line[3]) < means[best]
+    assert "is better than the chosen setting" not in page.text
+    assert not [cell for row in page.rows for cell in row if cell.startswith("test score")]
+
+    selection = json.loads((folder / keys.SELECTION_FILE).read_text())
+    (only,) = selection["folds"]
+    next(one for one in only["suggestions"] if one["label"] == only["chosen"])["values"] = [0.9]
+    (folder / keys.SELECTION_FILE).write_text(json.dumps(selection))
+    said = f"By PAS the control {best} is better than the chosen setting : {means[best]:.3f} against 0.900"
+    assert said in Page(write_report(folder)).text
+
+
+def test_a_choice_by_labels_names_no_control(tuned: Page) -> None:
+    assert "Chosen by mean ARI over patients (higher is better)." in tuned.text
+    assert "It needs no labels" not in tuned.text and "Best control: on the sections" not in tuned.text
+
+
 def test_two_objectives_end_with_a_front(tmp_path: Path) -> None:
     folder = make_search(tmp_path, select="none", objectives=(keys.ARI, keys.SECONDS), suggestions=8)
     front = json.loads((folder / keys.SELECTION_FILE).read_text())["folds"][0]["front"]
@@ -303,3 +434,162 @@ def test_a_search_in_which_everything_failed_has_a_page(tmp_path: Path) -> None:
     page = Page(write_report(folder))
     assert "No test score: nothing was chosen." in page.text
     assert "no suggestion was scored on all patients" in page.text
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page of a study with portraits, of which one lacks whatever a portrait may lack."""
+    folder = make_study(tmp_path_factory.mktemp("shown"))
+    bare = write_toy_portraits(folder)["C1"]
+    nothing = {"confidence": None, "umap": None, "tree": None, "curve": {}, "kinds": (), "seed": None}
+    bare = dataclasses.replace(bare, n_seeds=1, markers=bare.markers.iloc[:0], **nothing)
+    write_portrait(folder, bare, made_from="made up")
+    control = KindControl(("expression",), 1800, 12, 9, 21, 0.31, 0.05, 0.09, 0.004)
+    write_control(folder, control)
+    return Page(write_report(folder))
+
+
+def test_only_the_page_s_own_scripts_may_run(shown: Page) -> None:
+    policy = next(m["content"] for m in shown.all("meta") if "default-src" in m.get("content", ""))
+    assert policy.startswith(
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-"
+    )
+    assert policy.count("'unsafe-inline'") == 1 and "eval" not in policy
+    own = re.search(r"<script>(.*?)</script>", shown.source, re.DOTALL)
+    packed = re.search(r'id="explorer-library">(.*?)</script>', shown.source, re.DOTALL)
+    assert own and packed
+    for script in (own[1].encode(), gzip.decompress(base64.b64decode(packed[1]))):
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" in policy
+    kinds = [script.get("type", "runs") for script in shown.all("script")]
+    assert kinds.count("runs") == 1 and set(kinds) == {"runs", "application/json", "text/plain"}
+    assert not [a for _, attributes in shown.tags for a in attributes if a.startswith("on")]
+
+
+def test_every_control_has_a_name_and_every_link_an_aim(shown: Page) -> None:
+    ids = [a["id"] for _, a in shown.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for a in shown.all("a")} <= set(ids)
+    named = {label.get("for") for label in shown.all("label")}
+    for control in shown.all("select") + [i for i in shown.all("input") if "data-part" in i]:
+        assert "aria-label" in control or control["id"] in named
+    levels = [int(tag[1]) for tag, _ in shown.tags if re.fullmatch(r"h\d", tag)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert len(shown.all("caption")) == len(shown.all("table"))
+
+
+def test_panels_are_hidden_until_their_script_runs(shown: Page) -> None:
+    panels = [a for _, a in shown.tags if a.get("class") == "explorer"]
+    assert len(panels) == 4 and all("hidden" in panel for panel in panels)
+    parts = [a["data-part"] for _, a in shown.tags if "data-part" in a]
+    assert (parts.count("umap"), parts.count("tree"), parts.count("cut")) == (3, 3, 3)
+    assert (parts.count("opacity"), parts.count("outlined"), parts.count("swipe")) == (3, 4, 4)
+    cut = next(a for _, a in shown.tags if a.get("data-part") == "cut")
+    assert (cut["min"], cut["max"], cut["value"]) == ("1", "8", "4")
+
+
+def test_regions_are_told_with_their_confidence_and_markers(shown: Page) -> None:
+    rows = [r for r in shown.rows if r[0] == "0" and r[-1] == "GENE00, GENE01, GENE02"]
+    assert len(rows) == 3 and all(re.fullmatch(r"\d\d %", r[4]) for r in rows)
+    assert ["0", "63", "32 %"] in shown.rows
+    assert shown.text.count("Region 3 is small : 7 spots, 3.6 % of the section.") == 4
+    assert shown.text.count("Its strongest genes: GENE30, GENE31, GENE32") == 3
+
+
+def test_the_number_of_regions_is_explained(shown: Page) -> None:
+    why = "As many regions as labels (4): an oracle, with new tissue nobody knows it."
+    assert shown.text.count(why) == 4
+    assert shown.text.count(f"{why} The curve of seed 1 is highest at 4.") == 3
+    assert "Those of a single seed: nothing is known of how far chance moves them." in shown.text
+    curves = [i["alt"] for i in shown.all("img") if i["alt"].startswith("Mean silhouette")]
+    assert len(curves) == 3 and "0.500 at 4" in curves[0] and curves[0].endswith("; 4 marked.")
+
+
+def test_every_seed_of_the_variant_shown_is_told(shown: Page) -> None:
+    assert len([i for i in shown.all("img") if i["alt"].startswith("ARI of 3 seeds in section")]) == 4
+    assert len(re.findall(r"3 seeds: ARI 0\.\d{3} to 0\.\d{3}", shown.text)) == 4
+
+
+def test_kinds_of_the_cohort_and_what_they_rest_on(shown: Page) -> None:
+    assert "4 kinds in 3 sections of 2 patients" in shown.text
+    assert any(r[0] == "0" and r[1:4] == ["2 of 2", "A, B", "3"] for r in shown.rows)
+    assert ["3", "3.6 %", "3.6 %", "3.6 %"] in shown.rows
+    assert "9 of 12 regions are of a kind that recurs" in shown.text
+    assert (
+        "a likeness of 0.31" in shown.text and "p = 0.004. So these kinds recur beyond chance." in shown.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("alike", "p", "words"),
+    [(0.05, 0.4, "do not build on these kinds"), (None, None, "No regions of one kind could be compared")],
+)
+def test_kinds_that_chance_could_make_are_called_so(alike: float | None, p: float | None, words: str) -> None:
+    control = KindControl(("expression", "image"), 1800, 12, 9, 21, alike, 0.05, 0.09, p)
+    said = rests_on(control)
+    assert "by the expression of 1800 genes and what the image shows" in said
+    assert words in said and "beyond chance" not in said
+
+
+def test_too_few_pairs_are_not_told_apart_from_chance_nor_called_chance() -> None:
+    one = KindControl(("expression",), 1800, 4, 2, 1, 0.6, 0.02, 0.3, 0.07, least_p=0.07)
+    said = rests_on(one)
+    assert "1 pair of regions is too few to tell: p could not be below 0.07" in said
+    assert "chance could match" not in said and "beyond chance" not in said
+    enough = rests_on(dataclasses.replace(one, pairs=30, p=0.4, least_p=0.001))
+    assert "too few" not in enough and "do not build on these kinds" in enough
+
+
+def test_headline_numbers_stand_first(finished: Path, page: Page) -> None:
+    summary = pd.read_csv(finished / keys.SUMMARY_FILE)
+    mean = summary.query("block == 'annotated, with image' and is_default and clustering == 'ward'")[
+        "mean_ari"
+    ]
+    box = page.text[page.text.index("At a glance") : page.text.index("Statistics: annotated")]
+    assert f"mean ARI {mean.iloc[0]:.3f} with the default (neighbors=4)" in box
+    assert "4 sections of 3 patients, 3 seeds a fit; 3 of 75 fits failed" in box
+    assert "As many as each section has labels: an oracle" in box
+    assert "a tuning score, no test" in box
+
+
+def test_every_comparison_is_told_in_words(finished: Path, benchmark: Path, page: Page) -> None:
+    for folder, shown in ((finished, page), (benchmark, Page(write_report(benchmark)))):
+        summary = pd.read_csv(folder / keys.SUMMARY_FILE, keep_default_na=False, na_values=[""])
+        compared = summary[~summary["is_default"] & (summary["n_paired"] > 0)]
+        assert len(
+            re.findall(r"better than [^;]*? on \d+ of \d+ patients?; mean difference", shown.text)
+        ) == len(compared)
+
+
+def test_a_study_that_has_not_finished_says_so_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_study(tmp_path)
+    monkeypatch.setattr(study_view, "partial", lambda *_: "31 of 48 trials")
+    text = Page(write_report(folder)).text
+    assert text.index("This page rests on 31 of 48 trials") < text.index("At a glance")
+
+
+def test_several_annotators_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_study(tmp_path, COHORT[:1])
+    write_toy_portraits(folder)
+    read = study_view.read_display
+
+    def annotated(uri: str) -> study_view.Display:
+        display = read(uri)
+        assert display.labels is not None
+        return dataclasses.replace(display, annotations={"<b>smith": display.labels[::-1].copy()})
+
+    monkeypatch.setattr(study_view, "read_display", annotated)
+    page = Page(write_report(folder))
+    assert any(r[0] == "main and <b>smith" for r in page.rows)
+    assert [r[0] for r in page.rows if len(r) == 4 and r[3].startswith("0.")][:2] == ["main", "<b>smith"]
+    assert "The annotators agree with each other to an ARI of" in page.text and not page.all("b")
+
+
+def test_searches_and_benchmarks_have_panels_too(tmp_path: Path) -> None:
+    made = (
+        make_search(tmp_path / "search", PATIENTS[:2], suggestions=6),
+        make_benchmark(tmp_path / "benchmark", COHORT[2:]),
+    )
+    for folder in made:
+        write_toy_portraits(folder)
+        page = Page(write_report(folder))
+        assert len([a for _, a in page.tags if a.get("class") == "explorer"]) == 2
