@@ -118,7 +118,9 @@ def check_unchanged(shards: dict[str, str], remembered: dict[str, str]) -> None:
 
 def simulated(shards: dict[str, str]) -> bool:
     """True when a section of the cohort is simulated: its scores say nothing about tissue."""
-    return any(read_meta(uri)["label_source"] == keys.SIMULATED for uri in shards.values())
+    about = (read_meta(uri) for uri in shards.values())
+    # The label source tells it of shards made before, unless they have no labels.
+    return any(meta.get("simulated", meta["label_source"] == keys.SIMULATED) for meta in about)
 
 
 def progress_bar(console: Console) -> AbstractContextManager[Any]:

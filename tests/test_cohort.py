@@ -1,9 +1,12 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
+from toys import toy_content, toy_section
 
 from senca_ray import keys
-from senca_ray.cohort import check_unchanged, fingerprints
+from senca_ray.cohort import check_unchanged, fingerprints, simulated
+from senca_ray.data.shards import write_shard
 from senca_ray.errors import ProblemsError
 
 
@@ -21,3 +24,15 @@ def test_every_changed_shard_is_named_at_once(toy_shard: str, tmp_path: Path) ->
         check_unchanged(shards, fingerprints({"T1": toy_shard}) | {"T3": "another"})
     found = [(p.sample, p.message.split()[0]) for p in caught.value.problems]
     assert found == [("T1", "missing"), ("T2", f"{tmp_path}/gone:"), ("T3", "fingerprint"), ("T3", "missing")]
+
+
+@pytest.mark.parametrize("label_source", [keys.SIMULATED, keys.UNLABELLED])
+def test_a_section_that_a_computer_made_is_simulated_with_labels_or_without(
+    label_source: str, tmp_path: Path
+) -> None:
+    section = toy_section(tmp_path / "raw")
+    for made, folder in ((True, "made"), (False, "cut")):
+        files = dataclasses.replace(section.files, label_source=label_source, simulated=made)
+        content = toy_content(dataclasses.replace(section, files=files))
+        shards = {"T1": str(write_shard(tmp_path / folder, content))}
+        assert simulated(shards) == (made or label_source == keys.SIMULATED)

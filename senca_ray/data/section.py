@@ -32,6 +32,8 @@ class SectionFiles:
     image: Path | None = None
     annotations: tuple[tuple[str, Path], ...] = ()
     """Name and label file of every other annotator, by name."""
+    simulated: bool = False
+    """Whether a computer made the section, with labels or without."""
 
     def paths(self) -> Iterator[Path]:
         """Every raw file of the section, in a fixed order; their bytes enter the fingerprint."""

@@ -91,6 +91,8 @@ def expression_content(section: RawSection, recipe: Recipe, fingerprint: str) ->
         "raw_genes": len(section.genes),
         "notes": list(section.notes),
     }
+    if files.simulated:
+        meta["simulated"] = True
     return shards.ShardContent(
         meta=meta,
         spots=section.spots,

@@ -141,6 +141,7 @@ def test_label_source_and_patient(cohort: Path) -> None:
 def test_cohort_yaml_speaks_for_every_labelled_section(cohort: Path, source: str) -> None:
     write_text(cohort / "cohort.yaml", f"labels: {source}\n")
     assert [f.label_source for f in READER.find(cohort)] == [source, source, keys.UNLABELLED]
+    assert {f.simulated for f in READER.find(cohort)} == {source == keys.SIMULATED}
 
 
 def test_windows_line_ends_byte_order_mark_and_one_gene(cohort: Path) -> None:

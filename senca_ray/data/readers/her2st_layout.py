@@ -88,6 +88,7 @@ def find_sections(root: Path) -> list[SectionFiles]:
             labels=labels.get(sample),
             image=images.get(sample),
             annotations=tuple(annotations.get(sample, ())),
+            simulated=label_source == keys.SIMULATED,
         )
         for sample in sorted(counts)
     ]
