@@ -11,7 +11,7 @@ sweep: env  ## The paper's Table 5 on the embedded simulated cohort
 	$(BIN)/python experiments/sweep_neighbors.py --out $(OUT)
 
 test: env lint  ## Lint, types, tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: env
 	$(BIN)/ruff check .
