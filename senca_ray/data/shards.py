@@ -74,6 +74,8 @@ class Display:
     modality: str
     encoder: str
     notes: tuple[str, ...]
+    spots: tuple[str, ...]
+    """(N,) names."""
     xy: np.ndarray
     """(N, 2) in spot distances."""
     thumbnail_xy: np.ndarray | None
@@ -279,7 +281,7 @@ def read_display(uri: str) -> Display:
     meta = read_meta(uri)
     filesystem, path = _locate(uri)
     has_image, has_labels = meta["modality"] == keys.RNA_IMAGE, meta["label_source"] != keys.UNLABELLED
-    columns = ["x", "y"] + ["pixel_x", "pixel_y"] * has_image + ["label"] * has_labels
+    columns = ["spot", "x", "y"] + ["pixel_x", "pixel_y"] * has_image + ["label"] * has_labels
     columns += _annotation_columns(meta)
     spots = pq.read_table(f"{path}/{keys.SPOTS_FILE}", filesystem=filesystem, columns=columns)
     thumbnail, thumbnail_xy = None, None
@@ -295,6 +297,7 @@ def read_display(uri: str) -> Display:
         modality=meta["modality"],
         encoder=meta["encoder"],
         notes=tuple(meta["notes"]),
+        spots=tuple(spots["spot"].to_pylist()),
         xy=np.column_stack([spots["x"].to_numpy(), spots["y"].to_numpy()]),
         thumbnail_xy=thumbnail_xy,
         thumbnail=thumbnail,

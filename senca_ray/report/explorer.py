@@ -105,6 +105,7 @@ def explorer(display: Display, portrait: Portrait, drawn: SectionMaps, labels: t
         "spacing": round(drawn.spacing, 1),
         "image": drawn.image is not None,
         "xy": np.round(drawn.xy).astype(int).ravel().tolist(),
+        "spots": display.spots,
         "layers": {layer.key: layer.given for layer in layers},
         "regions": portrait.regions.tolist(),
         "confidence": None if portrait.confidence is None else _rounded(portrait.confidence * 100, 0),

@@ -102,3 +102,4 @@ def test_display_of_a_section_without_image(tmp_path: Path) -> None:
     display = read_display(str(write(tmp_path / "raw", tmp_path / "s")))
     assert display.thumbnail is None and display.thumbnail_xy is None
     assert display.labels is not None and len(display.labels) == len(display.xy) == 48
+    assert display.spots[:2] == toy_section(tmp_path / "raw").spots[:2] and len(set(display.spots)) == 48

@@ -44,6 +44,7 @@ def test_layers_are_all_that_there_is_to_see(view: StudyView) -> None:
     assert [data["layers"][key]["title"] for key in keys_of[6:]] == drawn
     assert (panel.left, panel.right, panel.k, panel.leaves) == ("labels", "regions", 4, LEAVES)
     n = len(view.displays["A1"].xy)
+    assert data["spots"] == list(view.displays["A1"].spots) and len(set(data["spots"])) == n
     assert len(data["xy"]) == 2 * n and len(data["umap"][0]) == n and len(data["tree"]["leaf"]) == n
     for key in keys_of[1:5] + keys_of[6:]:
         layer = data["layers"][key]

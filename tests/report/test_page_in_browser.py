@@ -110,7 +110,9 @@ def test_every_section_is_drawn_without_harm(page: Any) -> None:
     spot.hover(force=True)
     first.locator(".umap .hoverlayer text").first.wait_for()
     assert EVIL in (first.locator(".umap .hoverlayer").text_content() or "")
-    assert EVIL in first.locator("[data-part=told]").inner_text()
+    told = first.locator("[data-part=told]").inner_text()
+    named = "JSON.parse(document.querySelector('#explorer-1 script').textContent).spots"
+    assert EVIL in told and told.startswith(f"spot {page.evaluate(f'{named}[{codes}.indexOf(0)]')}")
 
 
 def test_nothing_is_unpacked_before_it_is_seen(page: Any) -> None:

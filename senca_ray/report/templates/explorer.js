@@ -116,7 +116,7 @@
 
     // --- What is known of a spot ----------------------------------------------------------------------
     function known(spot) {
-      const labels = data.layers.labels, words = [`spot ${spot}`];
+      const labels = data.layers.labels, words = [`spot ${data.spots[spot]}`];
       if (labels) words.push(`label ${labels.legend.find(([code]) => code === labels.codes[spot])[1]}`);
       const region = data.regions[spot];
       words.push(region < 0 ? "not clustered" : `region ${region}`);
