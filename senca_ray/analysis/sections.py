@@ -22,14 +22,8 @@ from senca_ray.analysis.confidence import seed_agreement
 from senca_ray.analysis.dendrogram import embedding_tree
 from senca_ray.analysis.description import read_description
 from senca_ray.analysis.embeddings import KeptEmbedding, read_embedding
-from senca_ray.analysis.kinds import (
-    RegionProfiles,
-    match_control,
-    match_kinds,
-    read_control,
-    region_profiles,
-    write_control,
-)
+from senca_ray.analysis.kind_control import match_control, read_control, write_control
+from senca_ray.analysis.kinds import match_kinds
 from senca_ray.analysis.markers import region_markers, top_markers
 from senca_ray.analysis.portrait import (
     Portrait,
@@ -38,6 +32,7 @@ from senca_ray.analysis.portrait import (
     read_portraits,
     write_portrait,
 )
+from senca_ray.analysis.region_profiles import RegionProfiles, region_profiles
 from senca_ray.analysis.results import read_regions, read_results
 from senca_ray.analysis.selection import read_selection
 from senca_ray.analysis.umap import umap_layout

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from senca_ray import keys
-from senca_ray.analysis.kinds import KindControl, kind_genes, kind_shares, kind_table, read_control
+from senca_ray.analysis.kind_control import KindControl, read_control
+from senca_ray.analysis.kinds import kind_genes, kind_shares, kind_table
 from senca_ray.analysis.statistics import SIGNIFICANCE
 from senca_ray.report.maps import colour_of
 from senca_ray.report.view import StudyView

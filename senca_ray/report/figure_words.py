@@ -8,7 +8,7 @@ import pandas as pd
 
 from senca_ray import keys
 from senca_ray.analysis.benchmark import slow_seeds
-from senca_ray.analysis.kinds import read_control
+from senca_ray.analysis.kind_control import read_control
 from senca_ray.analysis.portrait import Portrait
 from senca_ray.analysis.tables import k_words
 from senca_ray.analysis.terminal import count

@@ -5,8 +5,10 @@ Every run is written into the study's folder first and sent from there: what cou
 
 from __future__ import annotations
 
+import gc
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,8 +121,13 @@ def writing(study_dir: Path) -> Iterator[None]:
     before = {"WANDB_DATA_DIR": os.environ.get("WANDB_DATA_DIR")}
     os.environ.setdefault("WANDB_DATA_DIR", str(study_dir.resolve() / RUN_FOLDER))
     try:
-        with _quiet():
-            yield
+        with _quiet(), warnings.catch_warnings():
+            # W&B leaves the folders in which it made tables to the garbage collector, which would complain.
+            warnings.simplefilter("ignore", ResourceWarning)
+            try:
+                yield
+            finally:
+                gc.collect()
     finally:
         _restore(before)
 

@@ -10,30 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.metrics import adjusted_rand_score
+from toys import grid
 
 from senca_ray import keys
+from senca_ray.analysis.kind_control import _shuffled, match_control, read_control, write_control
 from senca_ray.analysis.kinds import (
     COMPARED_GENES,
     KIND_COLUMNS,
     KIND_GENE_COLUMNS,
     LEAST_ALIKE,
-    _shuffled,
     kind_genes,
     kind_shares,
     kind_table,
-    match_control,
     match_kinds,
-    read_control,
-    region_profiles,
-    write_control,
 )
 from senca_ray.analysis.markers import MARKER_COLUMNS
 from senca_ray.analysis.portrait import Portrait
+from senca_ray.analysis.region_profiles import region_profiles
 from senca_ray.data.graph import nearest_neighbors
 from senca_ray.data.sample import Sample
 from senca_ray.data.synthetic_section import simulate_section
 from senca_ray.errors import SencaError
-from tests.toys import grid
 
 GENES = 400
 

@@ -18,7 +18,7 @@ from senca_ray.analysis import sections
 from senca_ray.analysis.confidence import seed_agreement
 from senca_ray.analysis.description import read_description
 from senca_ray.analysis.embeddings import KeptEmbedding, read_embedding, write_embedding
-from senca_ray.analysis.kinds import read_control
+from senca_ray.analysis.kind_control import read_control
 from senca_ray.analysis.markers import region_markers
 from senca_ray.analysis.portrait import Portrait, read_portrait, read_portraits
 from senca_ray.analysis.results import Journal, read_regions, read_results, write_tables

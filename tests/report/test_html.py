@@ -19,7 +19,7 @@ from portrait_toys import write_toy_portraits
 from study_folder import ABLATION, COHORT, PATIENTS, Section, make_benchmark, make_search, make_study
 
 from senca_ray import keys
-from senca_ray.analysis.kinds import KindControl, write_control
+from senca_ray.analysis.kind_control import KindControl, write_control
 from senca_ray.analysis.portrait import write_portrait
 from senca_ray.analysis.tables import LABEL_FREE_NOTE
 from senca_ray.report import view as study_view
