@@ -34,7 +34,8 @@ from senca_ray.analysis.portrait import (
 )
 from senca_ray.analysis.region_profiles import RegionProfiles, region_profiles
 from senca_ray.analysis.results import read_regions, read_results
-from senca_ray.analysis.selection import read_selection
+from senca_ray.analysis.selection import main_fold, read_selection
+from senca_ray.analysis.trials import typical_row
 from senca_ray.analysis.umap import umap_layout
 from senca_ray.data.sample import ALL_GENES, Sample
 from senca_ray.data.shards import read_sample
@@ -187,9 +188,7 @@ def _rows(folder: Path, description: dict[str, Any]) -> pd.DataFrame:
     protocol, setting = Protocol.read(description), description["default"]
     method, clustering = MODEL, protocol.clustering_of(METHODS[MODEL])
     if description["kind"] == "search":
-        folds = read_selection(folder)["folds"]
-        main = next((fold for fold in folds if fold["name"] == keys.FOLD_ALL), folds[0])
-        setting = main["chosen"] or setting
+        setting = main_fold(read_selection(folder))["chosen"] or setting
     elif description["kind"] == "benchmark":
         # A benchmark has one setting of each method, whatever it is called.
         (method, clustering), setting = reference_of(description), None
@@ -205,11 +204,9 @@ def _basis(folder: Path, rows: pd.DataFrame) -> _Basis | None:
     """What there is of one section; None where every fit failed."""
     agreed = rows[keys.CLUSTERING] == keys.CONSENSUS
     seeds = rows[~agreed].sort_values(keys.SEED)
-    if seeds.empty:
+    row = rows[agreed].iloc[0] if agreed.any() else typical_row(seeds)
+    if row is None:
         return None
-    typical = seeds[seeds[keys.TYPICAL].eq(True)]
-    # Nothing is marked in studies of earlier versions.
-    row = next(part for part in (rows[agreed], typical, seeds) if len(part)).iloc[0]
     regions = np.asarray(row[keys.REGIONS], dtype=np.int16)
     partitions = tuple(np.asarray(r, dtype=np.int16) for r in seeds[keys.REGIONS]) if agreed.any() else ()
     embedding, unusable = _embedding(folder, row, len(regions))

@@ -69,6 +69,12 @@ class _Selection:
     folds: list[_Fold]
 
 
+def main_fold(selection: dict[str, Any]) -> dict[str, Any]:
+    """The fold whose choice is the one to go on with: that of all patients, else the only one."""
+    folds = selection["folds"]
+    return next((fold for fold in folds if fold["name"] == keys.FOLD_ALL), folds[0])
+
+
 def read_selection(folder: Path) -> dict[str, Any]:
     """Read the selection.json of a search study.
 

@@ -18,6 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from senca_ray import keys
 from senca_ray.analysis.blocks import block_title
 from senca_ray.analysis.outlines import spot_spacing
+from senca_ray.analysis.trials import typical_row
 from senca_ray.data.shards import Display
 from senca_ray.report.benchmark import REFERENCE, featured, method_name
 from senca_ray.report.view import VARIANT, StudyView, is_consensus, is_model
@@ -235,10 +236,9 @@ def _featured(view: StudyView, sample: str, rows: pd.DataFrame) -> Iterator[tupl
 
 
 def _typical(rows: pd.DataFrame) -> pd.Series:
-    """The row of the seed that agrees best with the others; of an older study its first seed's."""
-    done = rows[rows[keys.STATUS] == keys.OK].sort_values(keys.SEED)
-    shown = done[done[keys.TYPICAL].eq(True)]
-    return next((part.iloc[0] for part in (shown, done) if len(part)), rows.iloc[0])
+    """The row of the typical seed, or one that failed where all did."""
+    found = typical_row(rows)
+    return rows.iloc[0] if found is None else found
 
 
 def _layout(display: Display) -> tuple[bytes | None, np.ndarray, float, tuple[int, int]]:

@@ -16,7 +16,7 @@ from senca_ray.analysis.objectives import objective_agreement
 from senca_ray.analysis.portrait import Portrait, read_portraits
 from senca_ray.analysis.progress import partial
 from senca_ray.analysis.results import read_regions, read_results
-from senca_ray.analysis.selection import TUNED, read_selection, with_selection
+from senca_ray.analysis.selection import TUNED, main_fold, read_selection, with_selection
 from senca_ray.analysis.tables import sample_table
 from senca_ray.data.shards import Display, read_display
 from senca_ray.errors import Problem, ProblemsError, SencaError
@@ -84,7 +84,7 @@ class StudyView:
     @property
     def main_fold(self) -> dict[str, Any]:
         """The fold of a search whose choice is the one to go on with: of all patients, else the only one."""
-        return next((fold for fold in self.folds if fold["name"] == keys.FOLD_ALL), self.folds[0])
+        return main_fold(self.selection or {})
 
     @property
     def tried(self) -> pd.DataFrame:
