@@ -75,7 +75,8 @@ def test_a_killed_aggregator_loses_nothing_acknowledged(local_ray: None, tmp_pat
     ray.kill(actor, no_restart=False)
     # In flight while it restarts: repeated by Ray until the new one answers.
     pending = actor.append.remote(rows(range(25, 35)))
-    assert ray.get(pending, timeout=60) == 5
+    # None are new where the first attempt was stored, and only its answer was lost.
+    assert ray.get(pending, timeout=60) in (0, 5)
     assert ray.get(actor.progress.remote())[keys.OK] == 35
     ray.get(actor.finish.remote())
     assert read_results(tmp_path)[keys.SEED].tolist() == list(range(35))
