@@ -31,10 +31,6 @@ app.add_typer(study_app, name="study")
 app.add_typer(methods_app, name="methods")
 app.add_typer(wandb_app, name="wandb")
 
-StudyFolder = Annotated[
-    Path, typer.Argument(help="The study's folder (an experiment's --out).", metavar="DIR")
-]
-
 
 @app.command()
 def simulate(
@@ -146,7 +142,7 @@ def fit(
 
 @app.command()
 def resume(
-    study: StudyFolder,
+    study: options.StudyFolder,
     retry_failed: Annotated[
         bool,
         typer.Option(
@@ -164,7 +160,7 @@ def resume(
 
 
 @app.command()
-def report(study: StudyFolder) -> None:
+def report(study: options.StudyFolder) -> None:
     """Make a study's tables and page again from its results."""
     from rich.console import Console
 

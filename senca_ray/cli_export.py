@@ -7,20 +7,16 @@ from typing import Annotated
 
 import typer
 
+from senca_ray import options
 from senca_ray.screen import Screen
 
 
 def export(
-    study: Annotated[
-        Path, typer.Argument(help="The study's folder (an experiment's --out).", metavar="STUDY")
-    ],
+    study: options.StudyFolder,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to. Left out: STUDY/export.", metavar="DIR")
+        Path | None, typer.Option(help="Folder to write to. Left out: DIR/export.", metavar="DIR")
     ] = None,
-    section: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this section; may be repeated. Left out: all.", metavar="SAMPLE"),
-    ] = None,
+    section: options.Sections = None,
     spatialdata: Annotated[
         bool,
         typer.Option("--spatialdata", help="SAMPLE.zarr too; needs pip install 'senca-ray[spatialdata]'."),
@@ -48,7 +44,8 @@ def export(
     from rich.console import Console
     from rich.markup import escape
 
-    from senca_ray.export.study import COHORT_FILE, SIMULATED, export_study
+    from senca_ray.analysis.description import SIMULATED
+    from senca_ray.export.study import COHORT_FILE, export_study
 
     with Console().status("exporting") as status:
         made = export_study(

@@ -7,20 +7,16 @@ from typing import Annotated
 
 import typer
 
+from senca_ray import options
 from senca_ray.screen import Screen
 
 
 def figures(
-    study: Annotated[
-        Path, typer.Argument(help="The study's folder (an experiment's --out).", metavar="STUDY")
-    ],
+    study: options.StudyFolder,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to. Left out: STUDY/figures.", metavar="DIR")
+        Path | None, typer.Option(help="Folder to write to. Left out: DIR/figures.", metavar="DIR")
     ] = None,
-    section: Annotated[
-        list[str] | None,
-        typer.Option(help="Only this section; may be repeated. Left out: all.", metavar="SAMPLE"),
-    ] = None,
+    section: options.Sections = None,
     width: Annotated[
         str, typer.Option(help="Journal columns: single (85 mm) or double (174 mm).", metavar="WIDTH")
     ] = "double",
@@ -44,12 +40,13 @@ def figures(
       senca figures studies/ablation-her2st --section H1 --section C1 --width single --out paper
     """
     from rich.console import Console
+    from rich.markup import escape
 
     from senca_ray.report.paper_figures import write_figures
 
     with Console().status("drawing") as status:
         made = write_figures(
-            study, out, section, width, progress=lambda text: status.update(f"drawing {_plain(text)}")
+            study, out, section, width, progress=lambda text: status.update(f"drawing {escape(text)}")
         )
     shown = Screen()
     shown.line(f"{made.written[0].parent}")
@@ -61,9 +58,3 @@ def figures(
     for (figure, reason), samples in alike.items():
         where = figure if samples == ["-"] else f"{figure} of {', '.join(samples)}"
         shown.line(f"left out, {where}: {reason}")
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

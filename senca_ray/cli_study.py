@@ -133,7 +133,7 @@ def compare(
       senca study compare studies/before studies/after
     """
     from senca_ray.analysis.compare import compare_studies, format_comparison
-    from senca_ray.analysis.description import read_description
+    from senca_ray.analysis.description import SIMULATED, read_description
 
     descriptions = [read_description(folder) for folder in (a, b)]
     first, second = (str(description["default"]) for description in descriptions)
@@ -144,7 +144,7 @@ def compare(
     comparison = compare_studies(results_a, results_b, *names, (first, second))
     shown = Screen()
     if any(description["simulated"] for description in descriptions):
-        shown.line("Simulated cohort: shows the mechanics; its scores say nothing about tissue.")
+        shown.line(SIMULATED)
     for table in format_comparison(comparison):
         shown.table(table)
 

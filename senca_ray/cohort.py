@@ -79,7 +79,7 @@ def check_labels(cohort: Cohort) -> None:
     """Refuse sections without labels, which k policy 'labels' needs, before anything is paid for them."""
     if cohort.data is None:
         return
-    _, sections = find_sections(cohort.data, cohort.format, cohort.samples)
+    sections = find_sections(cohort.data, cohort.format, cohort.samples)
     labelled = [s.sample for s in sections if s.label_source != keys.UNLABELLED]
     if len(labelled) < len(sections):
         without = ", ".join(s.sample for s in sections if s.sample not in labelled)

@@ -18,6 +18,7 @@ from senca_ray.errors import ConfigError, Problem, ProblemsError, SencaError
 Target = Literal["standardised", "literal"]
 Softmax = Literal["neighbours", "product"]
 Attention = Literal["learned", "uniform"]
+Form = Literal["auto", "exact", "large"]
 
 
 def _check(config: object, conditions: dict[str, tuple[bool, str]]) -> None:
@@ -69,6 +70,11 @@ class Setting:
     """The image branch; False leaves it out where a section has an image."""
     graph: bool = True
     """The spatial graph; False makes every spot its own whole neighbourhood."""
+    encoder: str = ""
+    """Which of the shard's encoders the image features are of; left empty: the first."""
+    form: Form = "auto"
+    """How attention, contrast and clustering are computed: 'exact', 'large' (time and memory grow about
+    linearly with the spots), or 'auto', by the number of spots: see docs/scale.md."""
 
     def __post_init__(self) -> None:
         positive = ("hvgs", "neighbors", "embedding", "hidden", "bottleneck", "epochs")
@@ -81,6 +87,7 @@ class Setting:
             "target": (self.target in ("standardised", "literal"), "'standardised' or 'literal'"),
             "softmax": (self.softmax in ("neighbours", "product"), "'neighbours' or 'product'"),
             "attention": (self.attention in ("learned", "uniform"), "'learned' or 'uniform'"),
+            "form": (self.form in ("auto", "exact", "large"), "'auto', 'exact' or 'large'"),
         }
         _check(self, conditions)
 
@@ -107,12 +114,19 @@ class PrepareConfig:
     """Neighbours stored for each spot; a study may use any prefix."""
     read_images: bool = True
     """False: every section is prepared as if it had no image, so that all of a cohort are alike."""
-    encoder: str = "efficientnet-lite0"
-    """Image encoder: efficientnet-lite0 (packaged weights), resnet18, resnet34, resnet50, or random."""
+    encoders: tuple[str, ...] = ("efficientnet-lite0",)
+    """Image encoders, whose features are kept side by side: efficientnet-lite0 (packaged weights), any ResNet
+    of torchvision, timm:NAME for any model of timm, or random."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the encoders compute in; bfloat16 is about twice as fast and a little less exact."""
     patch_radius: float = 1.0
     """Half the side of a patch, in spot distances (the paper: up to 3)."""
+    patch_um: float | None = None
+    """Side of a patch in micrometres, in place of patch_radius; for sections whose scale is known."""
     patch_pixels: int = 224
     """Side in pixels to which a patch is resized for the encoder."""
+    stain: Literal["none", "macenko", "reinhard"] = "none"
+    """Stain normalisation of the patches before they are encoded."""
     store_patches: bool = False
     """Keep the patches (uint8) in the shard, for training the encoder end to end."""
     max_image_pixels: int = 1_000_000_000
@@ -126,7 +140,11 @@ class PrepareConfig:
             "hvg_flavor": (self.hvg_flavor in ("seurat", "cell_ranger"), "'seurat' or 'cell_ranger'"),
             "max_neighbors": (self.max_neighbors >= 10, "10 or more (spatial coherence looks at 10)"),
             "patch_radius": (0 < self.patch_radius <= 10, "a number of spot distances up to 10"),
+            "patch_um": (self.patch_um is None or 0 < self.patch_um <= 2000, "up to 2000 micrometres"),
             "patch_pixels": (32 <= self.patch_pixels <= 1024, "32 to 1024 pixels"),
+            "encoders": (0 < len(self.encoders) == len(set(self.encoders)), "one or more, none twice"),
+            "precision": (self.precision in ("float32", "bfloat16"), "'float32' or 'bfloat16'"),
+            "stain": (self.stain in ("none", "macenko", "reinhard"), "'none', 'macenko' or 'reinhard'"),
             "max_image_pixels": (self.max_image_pixels >= 1, "1 or more"),
         }
         _check(self, conditions)

@@ -8,8 +8,8 @@ from pathlib import Path
 from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import ALL_GENES
-from senca_ray.data.shards import read_sample
-from senca_ray.export.table import section_table, spot_names
+from senca_ray.data.shards import read_display, read_sample
+from senca_ray.export.table import section_table
 from senca_ray.files import write_whole
 from senca_ray.methods import method
 from senca_ray.methods.protocol import Protocol
@@ -34,7 +34,7 @@ def fit_to_h5ad(
         "clustering": protocol.clustering_of(method(name)),
         "scores": json.dumps(outcome.scores),
     }
-    data = section_table(sample, spot_names(shard), outcome.regions, about)
+    data = section_table(sample, read_display(shard).spots, outcome.regions, about)
     data.obsm[keys.OBSM_SENCA] = outcome.embedding.values
     data.obsm[keys.OBSM_SPATIAL] = sample.xy
     path = out or Path(f"{sample.name}.h5ad")

@@ -10,6 +10,10 @@ ANNOTATED, TRANSFERRED, SIMULATED, UNLABELLED = "annotated", "transferred", "sim
 LABEL_SOURCES = (ANNOTATED, TRANSFERRED, SIMULATED, UNLABELLED)
 """Where a section's labels come from; sections of different sources are never averaged together."""
 
+TUNING, TEST = "tuning", "test"
+ROLES = (TUNING, TEST)
+"""What a cohort file lets a section be used for: choosing settings, or testing what was chosen."""
+
 RNA, RNA_IMAGE = "rna", "rna+image"
 """Modality of a section: with or without an H&E image."""
 
@@ -61,6 +65,9 @@ UNITS = (PATIENT, SECTION)
 
 K, N_SPOTS, N_SCORED = "k", "n_spots", "n_scored"
 ARI, NMI, SILHOUETTE, CHAOS, PAS = "ari", "nmi", "silhouette", "chaos", "pas"
+FORM = "form"
+"""How attention, contrast and clustering were computed: EXACT, or LARGE above a number of spots."""
+EXACT, LARGE = "exact", "large"
 LABEL_F1, PAIR, PAIR_AMI = "label_f1", "pair", "pair_ami"
 STABILITY, N_SEEDS = "stability", "n_seeds"
 LOSS_FIRST, LOSS_LAST = "loss_first", "loss_last"

@@ -14,6 +14,13 @@ from senca_ray.errors import Interrupted, Problem, ProblemsError, SencaError
 BAD_INPUT, STOPPED = 2, 130
 """Exit codes: something the user can fix; stopped before the end."""
 
+StudyFolder = Annotated[
+    Path, typer.Argument(help="The study's folder (an experiment's --out).", metavar="DIR")
+]
+Sections = Annotated[
+    list[str] | None,
+    typer.Option("--section", help="Only this section; may be repeated. Left out: all.", metavar="SAMPLE"),
+]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -35,10 +42,11 @@ Shards = Annotated[
     ),
 ]
 Encoder = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         help="Image encoder: efficientnet-lite0 (the default; its ImageNet weights are installed with the "
-        "package), resnet18, resnet34, resnet50 (downloaded, or from --encoder-weights), or random.",
+        "package), any ResNet of torchvision, timm:NAME (downloaded, or from --encoder-weights), or random. "
+        "May be repeated: features of several are kept side by side.",
         metavar="NAME",
     ),
 ]
@@ -102,7 +110,7 @@ Address = Annotated[
 ]
 
 
-def configs(file: Path | None, changes: list[str] | None, encoder: str | None = None) -> Configs:
+def configs(file: Path | None, changes: list[str] | None, encoders: list[str] | None = None) -> Configs:
     """The paper's settings, changed by a YAML file, then by NAME=VALUE; raises SencaError.
 
     Every wrong name and value is reported at once.
@@ -111,7 +119,7 @@ def configs(file: Path | None, changes: list[str] | None, encoder: str | None = 
 
     values: dict[str, dict[str, Any]] = {"setting": {}, "prepare": {}} | (read_yaml(file) if file else {})
     problems = []
-    for change in [*(changes or []), *([f"encoder={encoder}"] if encoder else [])]:
+    for change in changes or []:
         name, sign, text = change.partition("=")
         section = "setting" if name in _SETTING else "prepare"
         if not sign or name not in _SETTING | _PREPARE:
@@ -126,6 +134,8 @@ def configs(file: Path | None, changes: list[str] | None, encoder: str | None = 
                 problems.append(Problem("-", "--set", f"{change!r} found; the value cannot be read as YAML"))
     if problems:
         raise ProblemsError(problems, "the options")
+    if encoders and isinstance(values["prepare"], dict):
+        values["prepare"]["encoders"] = encoders
     return from_mapping(Configs, values)
 
 

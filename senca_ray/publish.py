@@ -23,7 +23,7 @@ def publish(out: Path, console: Console) -> None:
     so, and nothing goes to W&B. Raises SencaError where there is nothing to show yet, or no disk for it.
     """
     from senca_ray.analysis import tables
-    from senca_ray.analysis.description import read_description
+    from senca_ray.analysis.description import SIMULATED, read_description
     from senca_ray.analysis.progress import partial
     from senca_ray.analysis.results import read_results, tables_current, write_tables
     from senca_ray.analysis.sections import make_portraits
@@ -35,7 +35,7 @@ def publish(out: Path, console: Console) -> None:
     if rests_on is None and run is None and not tables_current(out):
         write_tables(out)  # its run was killed after the last trial
     if description["simulated"]:
-        console.print("[bold]Simulated cohort[/]: shows the mechanics; its scores say nothing about tissue.")
+        console.print(SIMULATED, style="bold")
     if rests_on:
         console.print(f"[bold]Partial[/]: {rests_on} have ended; everything below rests on these alone.")
     summary, shown = _summary(out, description, results, rests_on)

@@ -35,7 +35,13 @@ def toy_section(
     raw = folder / "T1.tsv"
     raw.write_text(f"toy {seed}")
     files = SectionFiles(
-        sample="T1", patient="T", label_source=keys.SIMULATED, root=folder, counts=raw, labels=raw
+        sample="T1",
+        patient="T",
+        label_source=keys.SIMULATED,
+        root=folder,
+        format="toy",
+        counts=raw,
+        labels=raw,
     )
     labels = np.where(right, "invasive cancer", "connective tissue")
     labels[0] = keys.UNDETERMINED
@@ -51,7 +57,7 @@ def toy_section(
 
 def toy_content(section: RawSection, **config: int) -> ShardContent:
     """What `prepare` would write of a section without image."""
-    recipe = Recipe("her2st", PrepareConfig(**config), None, "unused")
+    recipe = Recipe(PrepareConfig(**config), None, "unused")
     return expression_content(section, recipe, fingerprint(section.files, recipe))
 
 

@@ -15,6 +15,9 @@ from senca_ray import keys
 from senca_ray.errors import SencaError
 from senca_ray.files import write_json
 
+SIMULATED = "Simulated cohort: shows the mechanics; its scores say nothing about tissue."
+"""To be said wherever scores of a simulated cohort are shown."""
+
 SCHEMA_VERSION = 2
 _EARLIER = {"undetermined": keys.UNSCORED, "refined": False}
 """What descriptions written before these were a choice lack and meant."""

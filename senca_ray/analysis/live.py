@@ -17,7 +17,7 @@ from rich.text import Text
 from senca_ray import keys
 from senca_ray.analysis.benchmark import main_rows, reference_column
 from senca_ray.analysis.blocks import BLOCK, block_order, block_title, with_blocks
-from senca_ray.analysis.description import read_description
+from senca_ray.analysis.description import SIMULATED, read_description
 from senca_ray.analysis.progress import FINISHED, SEEN, JournalRow, JournalTail, Progress, progress
 from senca_ray.analysis.rows import RowKey
 from senca_ray.analysis.selection import read_selection, suggestion_table
@@ -141,7 +141,7 @@ def format_look(look: Look, height: int | None = None) -> Group:
     found = look.progress
     parts: list[RenderableType] = [Text(found.title, style="bold"), *_progress_lines(found)]
     if look.description["simulated"]:
-        parts.append(Text("Simulated cohort: shows the mechanics; its scores say nothing about tissue."))
+        parts.append(Text(SIMULATED))
     failures = list(_failure_lines(found))
     parts += failures
     if found.kind == "search":

@@ -76,6 +76,10 @@ class Portrait:
         names, sizes = np.unique(self.regions[self.regions != keys.NO_REGION], return_counts=True)
         return {int(name): float(size / sizes.sum()) for name, size in zip(names, sizes, strict=True)}
 
+    def kinds_of_spots(self, without: int) -> np.ndarray:
+        """(N,) kind of every spot's region, `without` for spots that have none; needs kinds."""
+        return np.array([*self.kinds, without])[self.regions]  # NO_REGION takes the last one
+
     @property
     def confidence_by_region(self) -> dict[int, float]:
         """Mean confidence of every region's spots; empty where nothing is known of it."""

@@ -233,6 +233,11 @@ def read_results(study_dir: Path) -> pd.DataFrame:
     return _read(Path(study_dir) / keys.RESULTS_FILE, _SCORES)
 
 
+def read_fits(study_dir: Path) -> pd.DataFrame:
+    """`read_results` with the `regions` and `losses` of every row that has any; raises SencaError."""
+    return read_results(study_dir).merge(read_regions(study_dir), how="left", on=list(keys.ROW_KEY))
+
+
 def read_regions(study_dir: Path) -> pd.DataFrame:
     """What the fits of a study left, under their key columns; where from and raises as `read_results`.
 

@@ -33,7 +33,7 @@ from senca_ray.analysis.portrait import (
     write_portrait,
 )
 from senca_ray.analysis.region_profiles import RegionProfiles, region_profiles
-from senca_ray.analysis.results import read_regions, read_results
+from senca_ray.analysis.results import read_fits
 from senca_ray.analysis.selection import main_fold, read_selection
 from senca_ray.analysis.trials import typical_row
 from senca_ray.analysis.umap import umap_layout
@@ -192,12 +192,12 @@ def _rows(folder: Path, description: dict[str, Any]) -> pd.DataFrame:
     elif description["kind"] == "benchmark":
         # A benchmark has one setting of each method, whatever it is called.
         (method, clustering), setting = reference_of(description), None
-    rows = main_rows(read_results(folder), description)
+    rows = main_rows(read_fits(folder), description)
     rows = rows[(rows[keys.METHOD] == method) & (rows[keys.STATUS] == keys.OK)]
     rows = rows[rows[keys.CLUSTERING].isin([clustering, keys.CONSENSUS])]
     if setting is not None:
         rows = rows[rows[keys.SETTING] == setting]
-    return rows.merge(read_regions(folder)[[*keys.ROW_KEY, keys.REGIONS]], on=list(keys.ROW_KEY))
+    return rows.dropna(subset=keys.REGIONS)
 
 
 def _basis(folder: Path, rows: pd.DataFrame) -> _Basis | None:

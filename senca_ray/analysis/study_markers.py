@@ -19,7 +19,7 @@ from senca_ray.analysis.markers import (
     missing_genes,
     region_markers,
 )
-from senca_ray.analysis.results import read_regions, read_results
+from senca_ray.analysis.results import read_fits
 from senca_ray.analysis.terminal import number, p_value, plain_table
 from senca_ray.data.sample import ALL_GENES
 from senca_ray.data.shards import read_sample
@@ -45,7 +45,7 @@ def study_markers(folder: Path, description: dict[str, Any]) -> pd.DataFrame:
 
 def model_regions(folder: Path, description: dict[str, Any]) -> dict[str, np.ndarray]:
     """The regions (N,) of every section whose markers are reported: the consensus, or those of one seed."""
-    rows = read_results(folder).merge(read_regions(folder), on=list(keys.ROW_KEY))
+    rows = read_fits(folder).dropna(subset=keys.REGIONS)
     mine = rows[(rows[keys.METHOD] == MODEL) & (rows[keys.SETTING] == description["default"])]
     single = len(description["seeds"]) == 1
     mine = mine if single else mine[mine[keys.CLUSTERING] == keys.CONSENSUS]

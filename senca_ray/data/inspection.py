@@ -42,10 +42,9 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _inspect_raw(path: Path, format: str | None) -> _Findings:
-    name, sections = find_sections(path, format)
-    reader = readers.reader(name)
+    sections = find_sections(path, format)
     table = _table(
-        f"{path}: {name}, {len(sections)} sections",
+        f"{path}: {', '.join(sorted({s.format for s in sections}))}, {len(sections)} sections",
         *(
             "sample",
             "patient",
@@ -63,7 +62,7 @@ def _inspect_raw(path: Path, format: str | None) -> _Findings:
     problems: list[Problem] = []
     for files in sections:
         try:
-            section = reader.read(files, PrepareConfig.max_image_pixels)
+            section = readers.reader(files.format).read(files, PrepareConfig.max_image_pixels)
         except ProblemsError as error:
             problems += error.problems
             continue

@@ -39,10 +39,8 @@ class Prepared:
     """Samples that this call prepared; the others were there already."""
 
 
-def find_sections(
-    data: Path, format: str | None, samples: Iterable[str] = ()
-) -> tuple[str, list[SectionFiles]]:
-    """Return the format and the sections of a raw folder; raises SencaError or ProblemsError.
+def find_sections(data: Path, format: str | None, samples: Iterable[str] = ()) -> list[SectionFiles]:
+    """Return the sections of a raw folder or of a cohort file; raises SencaError or ProblemsError.
 
     `format` None: detected. `samples`: only these, all by default.
     """
@@ -53,7 +51,7 @@ def find_sections(
     unknown = [s for s in wanted if s not in known]
     if unknown:
         raise SencaError(f"{data}: no sample {', '.join(unknown)}; found {', '.join(known)}")
-    return reader.name, [s for s in sections if not wanted or s.sample in wanted]
+    return [s for s in sections if not wanted or s.sample in wanted]
 
 
 def prepare(
@@ -73,14 +71,14 @@ def prepare(
     the same), SencaError when the encoder cannot be had or the store cannot be written.
     """
     config = config or PrepareConfig()
-    name, sections = find_sections(data, format, samples)
+    sections = find_sections(data, format, samples)
     if not config.read_images:
         sections = [dataclasses.replace(s, image=None) for s in sections]
     if weights is not None and not weights.is_file():
         raise SencaError(
             f"{weights}: no such file; --encoder-weights is a state dict of a torchvision ResNet"
         )
-    recipe = Recipe(name, config, str(weights.resolve()) if weights else None, str(store.resolve()))
+    recipe = Recipe(config, str(weights.resolve()) if weights else None, str(store.resolve()))
     prints = {s.sample: fingerprint(s, recipe) for s in sections}
     folders = {s: store / shards.shard_name(s, print_) for s, print_ in prints.items()}
     missing = [s for s in sections if not folders[s.sample].exists()]
@@ -116,7 +114,7 @@ def _check_encoder(recipe: Recipe) -> None:
     """Load the encoder once here, so that a missing network or file is told before anything starts."""
     from senca_ray.model.image_encoder import load_encoder
 
-    load_encoder(recipe.config.encoder, Path(recipe.weights) if recipe.weights else None)
+    load_encoder(recipe.config.encoders[0], Path(recipe.weights) if recipe.weights else None)
 
 
 def _run(

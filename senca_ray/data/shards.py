@@ -78,14 +78,21 @@ class Display:
     """(N,) names."""
     xy: np.ndarray
     """(N, 2) in spot distances."""
-    thumbnail_xy: np.ndarray | None
-    """(N, 2) pixel positions in the thumbnail; None without an image."""
+    pixel_xy: np.ndarray | None
+    """(N, 2) positions in the full-resolution image; None without an image."""
     thumbnail: bytes | None
     """JPEG."""
+    thumbnail_scale: float
+    """Pixels of the thumbnail a pixel of the full-resolution image; 1 without an image."""
     labels: np.ndarray | None
     """(N,) str."""
     annotations: Mapping[str, np.ndarray] = field(default_factory=dict)
     """(N,) str by each other annotator."""
+
+    @property
+    def thumbnail_xy(self) -> np.ndarray | None:
+        """(N, 2) positions in the thumbnail; None without an image."""
+        return None if self.pixel_xy is None else self.pixel_xy * self.thumbnail_scale
 
 
 def shard_name(sample: str, fingerprint: str) -> str:
@@ -284,12 +291,11 @@ def read_display(uri: str) -> Display:
     columns = ["spot", "x", "y"] + ["pixel_x", "pixel_y"] * has_image + ["label"] * has_labels
     columns += _annotation_columns(meta)
     spots = pq.read_table(f"{path}/{keys.SPOTS_FILE}", filesystem=filesystem, columns=columns)
-    thumbnail, thumbnail_xy = None, None
+    thumbnail, pixel_xy = None, None
     if has_image:
         with filesystem.open_input_file(f"{path}/{keys.THUMBNAIL_FILE}") as file:
             thumbnail = file.read()
-        pixels = np.column_stack([spots["pixel_x"].to_numpy(), spots["pixel_y"].to_numpy()])
-        thumbnail_xy = pixels * meta["thumbnail_scale"]
+        pixel_xy = np.column_stack([spots["pixel_x"].to_numpy(), spots["pixel_y"].to_numpy()])
     return Display(
         sample=meta["sample"],
         patient=meta["patient"],
@@ -299,8 +305,9 @@ def read_display(uri: str) -> Display:
         notes=tuple(meta["notes"]),
         spots=tuple(spots["spot"].to_pylist()),
         xy=np.column_stack([spots["x"].to_numpy(), spots["y"].to_numpy()]),
-        thumbnail_xy=thumbnail_xy,
+        pixel_xy=pixel_xy,
         thumbnail=thumbnail,
+        thumbnail_scale=float(meta["thumbnail_scale"]) if has_image else 1.0,
         labels=np.array(spots["label"].to_pylist()) if has_labels else None,
         annotations=_annotations(meta, spots),
     )

@@ -32,7 +32,6 @@ _PATCHES_AT_ONCE = 256
 class Recipe:
     """What turns a section into a shard, the same for every section of a call."""
 
-    format: str
     config: PrepareConfig
     weights: str | None
     """File of encoder weights, for a ResNet."""
@@ -43,22 +42,34 @@ def fingerprint(files: SectionFiles, recipe: Recipe) -> str:
     """Hex digest of the raw files, the recipe and the shard schema: the same input, the same shard."""
     content = {
         "schema": shards.SCHEMA_VERSION,
-        "format": recipe.format,
+        "format": files.format,
         "sample": files.sample,
         "patient": files.patient,
         "label_source": files.label_source,
+        "label_column": files.label_column,
+        "part": files.part,
+        "role": files.role,
         "config": dataclasses.asdict(recipe.config),
         "weights": shards.sha256(Path(recipe.weights)) if recipe.weights else None,
-        "files": {files.place(p): shards.sha256(p) for p in files.paths()},
+        "files": {files.place(p): digest(p) for p in files.paths()},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """Hex digest of a file, or of all files in a folder with their names."""
+    if not path.is_dir():
+        return shards.sha256(path)
+    inside = sorted(p for p in path.rglob("*") if p.is_file())
+    listed = "".join(f"{p.relative_to(path).as_posix()}\n{shards.sha256(p)}\n" for p in inside)
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def read_section(row: dict[str, Any], todo: list[tuple[SectionFiles, str]], recipe: Recipe) -> dict[str, Any]:
     """Stage 1: read and check a section, order its genes and neighbours."""
     files, print_ = todo[row["item"]]
     try:
-        section = readers.reader(recipe.format).read(files, recipe.config.max_image_pixels)
+        section = readers.reader(files.format).read(files, recipe.config.max_image_pixels)
         content: shards.ShardContent | None = expression_content(section, recipe, print_)
         problems: list[Problem] = []
     except ProblemsError as error:
@@ -86,7 +97,9 @@ def expression_content(section: RawSection, recipe: Recipe, fingerprint: str) ->
         "modality": section.modality,
         "encoder": "none",
         "fingerprint": fingerprint,
-        "format": recipe.format,
+        "format": files.format,
+        "role": files.role,
+        "spot_distance_um": section.spot_distance_um,
         "config": dataclasses.asdict(config),
         "raw_genes": len(section.genes),
         "notes": list(section.notes),
@@ -143,7 +156,7 @@ def with_image(content: shards.ShardContent, path: Path, recipe: Recipe) -> shar
     config, pixels = recipe.config, content.pixel_xy
     if pixels is None:
         raise SencaError("an image without pixel positions of the spots; the reader has to give both")
-    encoder = _encoder(config.encoder, recipe.weights)
+    encoder = _encoder(config.encoders[0], recipe.weights)
     distance = spot_distance_pixels(pixels)
     features, kept = [], []
     with open_image(path, config.max_image_pixels) as image:

@@ -60,8 +60,8 @@ def region_features(section: ExportedSection, outlines: dict[int, shapely.MultiP
         }
         if portrait.kinds:
             measured["kind"] = portrait.kinds[region]
-        if portrait.confidence is not None:
-            measured["mean confidence"] = float(portrait.confidence[inside].mean())
+        if region in portrait.confidence_by_region:
+            measured["mean confidence"] = portrait.confidence_by_region[region]
         features.append(
             {
                 "type": "Feature",

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from senca_ray import keys
@@ -19,7 +18,7 @@ from senca_ray.analysis.embeddings import KeptEmbedding, read_embedding
 from senca_ray.analysis.outlines import spot_spacing
 from senca_ray.analysis.portrait import Portrait
 from senca_ray.data.sample import ALL_GENES, Sample
-from senca_ray.data.shards import read_display, read_meta, read_sample
+from senca_ray.data.shards import read_display, read_sample
 from senca_ray.errors import SencaError
 
 PIXELS, SPOT_DISTANCES = "pixels of the full-resolution image", "spot distances"
@@ -67,8 +66,7 @@ class ExportedSection:
     @property
     def kinds(self) -> np.ndarray | None:
         """(N,) kind of every spot's region, keys.NO_REGION for spots without; None where not matched."""
-        portrait = self.portrait
-        return np.array([*portrait.kinds, keys.NO_REGION])[portrait.regions] if portrait.kinds else None
+        return self.portrait.kinds_of_spots(keys.NO_REGION) if self.portrait.kinds else None
 
     @property
     def colours(self) -> dict[int, str]:
@@ -88,9 +86,7 @@ def read_section(
     """
     shown = shown_row(portrait, rows)
     try:
-        sample, display, meta = read_sample(shard, ALL_GENES), read_display(shard), read_meta(shard)
-        columns = ["spot"] + ["pixel_x", "pixel_y"] * (display.thumbnail is not None)
-        spots = pq.read_table(f"{shard}/{keys.SPOTS_FILE}", columns=columns)
+        sample, display = read_sample(shard, ALL_GENES), read_display(shard)
         image = None
         if display.thumbnail is not None:
             with Image.open(io.BytesIO(display.thumbnail)) as picture:
@@ -101,9 +97,7 @@ def read_section(
         raise SencaError(
             f"{shard} is not the shard that the study ran on; expected fingerprint {shown[keys.FINGERPRINT]}"
         )
-    about, pixel_xy = _about(description, portrait, rows, shown), None
-    if image is not None:
-        pixel_xy = np.column_stack([spots["pixel_x"].to_numpy(), spots["pixel_y"].to_numpy()])
+    about = _about(description, portrait, rows, shown)
     embedding = read_embedding(study, portrait.method, portrait.setting, portrait.sample)
     if embedding is not None and len(embedding.values) != len(sample.xy):
         raise SencaError(
@@ -113,10 +107,10 @@ def read_section(
         about["embedding_seed"] = embedding.seed
     return ExportedSection(
         sample=sample,
-        spots=tuple(spots["spot"].to_pylist()),
-        pixel_xy=pixel_xy,
+        spots=display.spots,
+        pixel_xy=display.pixel_xy,
         image=image,
-        image_scale=1.0 if image is None else float(meta["thumbnail_scale"]),
+        image_scale=display.thumbnail_scale,
         portrait=portrait,
         embedding=embedding,
         about=about,

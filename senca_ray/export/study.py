@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ import pandas as pd
 
 from senca_ray import keys
 from senca_ray.analysis.benchmark import main_rows
-from senca_ray.analysis.description import read_description
+from senca_ray.analysis.description import SIMULATED, read_description
 from senca_ray.analysis.markers import COLUMNS_EXPLAINED, DOUBLE_DIPPING
 from senca_ray.analysis.portrait import Portrait, read_portrait
-from senca_ray.analysis.results import read_regions, read_results
+from senca_ray.analysis.results import read_fits
+from senca_ray.data.section import SAMPLE_ID
 from senca_ray.errors import Problem, ProblemsError, SencaError
 from senca_ray.export import spatial_data
 from senca_ray.export.anndata_file import write_anndata
@@ -25,10 +25,6 @@ from senca_ray.export.tables import cohort_regions, spot_regions, write_csv
 from senca_ray.files import write_text
 
 FOLDER, COHORT_FILE, README_FILE = "export", "cohort_regions.csv", "README.txt"
-
-_SAMPLE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-"""What sample ids look like: they become names of folders, and study.json may have been edited."""
-SIMULATED = "Simulated cohort: shows the mechanics; its scores say nothing about tissue."
 
 
 @dataclass(frozen=True)
@@ -105,9 +101,8 @@ def _wrong_options(
 
 def _rows(study: Path, description: dict[str, Any]) -> pd.DataFrame:
     """The rows that did not fail under the study's own protocol, each with its regions."""
-    rows = main_rows(read_results(study), description)
-    regions = read_regions(study)[[*keys.ROW_KEY, keys.REGIONS]]
-    return rows[rows[keys.STATUS] == keys.OK].merge(regions, on=list(keys.ROW_KEY))
+    rows = main_rows(read_fits(study), description)
+    return rows[rows[keys.STATUS] == keys.OK].dropna(subset=keys.REGIONS)
 
 
 def _variant(rows: pd.DataFrame, portrait: Portrait) -> pd.DataFrame:
@@ -123,7 +118,7 @@ def _portraits(
     found, left_out = {}, []
     for sample in description["shards"]:
         try:
-            if not _SAMPLE.fullmatch(sample):
+            if not SAMPLE_ID.fullmatch(sample):  # study.json may have been edited
                 raise SencaError(
                     "not a sample id; expected letters, digits, '-', '_', '.', not starting with a dot"
                 )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from senca_ray import keys
 from senca_ray.data.sample import Sample
@@ -55,8 +54,3 @@ def codes(values: np.ndarray) -> pd.Categorical:
     names = np.unique(values[values >= 0]).tolist()
     found = [None if value < 0 else str(value) for value in values.tolist()]
     return pd.Categorical(found, categories=[str(name) for name in names])
-
-
-def spot_names(shard: str) -> tuple[str, ...]:
-    """(N,) names of a shard's spots."""
-    return tuple(pq.read_table(f"{shard}/{keys.SPOTS_FILE}", columns=["spot"])["spot"].to_pylist())

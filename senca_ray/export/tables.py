@@ -55,7 +55,7 @@ def cohort_regions(portraits: Mapping[str, Portrait], patients: Mapping[str, str
         strongest = top_markers(portrait.markers, _TOP)
         for region, share in portrait.shares.items():
             inside = portrait.regions == region
-            sure = None if portrait.confidence is None else portrait.confidence[inside].mean()
+            sure = portrait.confidence_by_region.get(region)
             genes = "; ".join(strongest.loc[strongest["region"] == region, "gene"])
             kind = portrait.kinds[region] if portrait.kinds else None
             rows.append((sample, patients[sample], region, kind, int(inside.sum()), share, sure, genes))

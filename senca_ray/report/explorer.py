@@ -158,7 +158,7 @@ def _layers(
     if portrait.confidence is not None:
         yield _confidence(portrait, portrait.confidence)
     if portrait.kinds:
-        kinds = np.array([*portrait.kinds, NOT_CLUSTERED])[portrait.regions]
+        kinds = portrait.kinds_of_spots(NOT_CLUSTERED)
         used = sorted(set(portrait.kinds))
         yield Layer(
             KINDS, "Kinds of region in the cohort", kinds, {kind: f"kind {kind}" for kind in used} | _NONE

@@ -17,7 +17,7 @@ from senca_ray.methods.protocol import Protocol
 from senca_ray.report.maps import SectionMaps, SpotMap
 from senca_ray.report.spot_panels import BAR_SPOTS
 from senca_ray.report.view import StudyView
-from senca_ray.report.words import footing
+from senca_ray.report.words import footing, number
 
 MOST_MARKERS = 6
 """Regions whose strongest marker has a map."""
@@ -160,5 +160,4 @@ def _failure(reason: str) -> str:
 
 
 def _number(value: float) -> str:
-    # Adding 0 takes the sign from what rounds to nothing.
-    return f"{round(float(value), 3) + 0:.3f}".replace("-", "−")
+    return number(value, "z.3f")  # z: no sign for what rounds to nothing

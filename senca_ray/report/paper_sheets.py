@@ -193,8 +193,7 @@ def cohort_sheet(view: StudyView, tell: Tell) -> Sheet | None:
     panels = []
     for sample, portrait in portraits.items():
         section = trimmed(section_maps(view, sample))
-        # A spot without region takes the last one.
-        codes = np.append(portrait.kinds, NOT_CLUSTERED)[portrait.regions]
+        codes = portrait.kinds_of_spots(NOT_CLUSTERED)
         outlines = _outlines(section, portrait, tell)
         draw = barred(spots(section, codes, outlines), section)
         panels.append(Panel(f"{sample}, patient {view.displays[sample].patient}", draw, aspect(section)))

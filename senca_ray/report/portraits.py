@@ -15,7 +15,7 @@ from senca_ray.analysis.markers import top_markers
 from senca_ray.analysis.portrait import SMALL_SHARE, Portrait
 from senca_ray.methods import MODEL
 from senca_ray.report.explorer import region_codes
-from senca_ray.report.figures import INK, SECTION, STYLE, render
+from senca_ray.report.figures import CONTROL, INK, SECTION, STYLE, render
 from senca_ray.report.maps import SectionMaps, colour_of
 from senca_ray.report.view import StudyView
 
@@ -137,7 +137,7 @@ def _spread(view: StudyView, portrait: Portrait) -> dict[str, Any] | None:
         height = seeds.groupby(seeds[score].round(2)).cumcount()
         axes.plot(seeds[score], height, "o", color=SECTION, markersize=7, alpha=0.85)
         axes.plot(typical, [0] * len(typical), "o", markersize=11, fillstyle="none", color=INK)
-        axes.plot(both, [0] * len(both), "D", color="#B5480E", markersize=7)
+        axes.plot(both, [0] * len(both), "D", color=CONTROL, markersize=7)
         axes.set_ylim(-1, max(2, height.max() + 1))
         axes.margins(x=0.12)
         axes.set_yticks([])
@@ -156,7 +156,7 @@ def _spread(view: StudyView, portrait: Portrait) -> dict[str, Any] | None:
 
 def seed_rows(view: StudyView, portrait: Portrait) -> pd.DataFrame:
     """The result rows of a portrait's method and setting on its section, under the study's own protocol."""
-    rows = view.compared if view.description["kind"] == "benchmark" else view.results
+    rows = view.own
     # A method of a benchmark may be read with several clusterings: the reference with one of them.
     clusterings = view.summary.loc[view.summary["is_default"], keys.CLUSTERING].unique()
     return rows[

@@ -15,7 +15,7 @@ from senca_ray.analysis.description import read_description
 from senca_ray.analysis.objectives import objective_agreement
 from senca_ray.analysis.portrait import Portrait, read_portraits
 from senca_ray.analysis.progress import partial
-from senca_ray.analysis.results import read_regions, read_results
+from senca_ray.analysis.results import read_fits
 from senca_ray.analysis.selection import TUNED, main_fold, read_selection, with_selection
 from senca_ray.analysis.tables import sample_table
 from senca_ray.data.shards import Display, read_display
@@ -85,6 +85,11 @@ class StudyView:
     def main_fold(self) -> dict[str, Any]:
         """The fold of a search whose choice is the one to go on with: of all patients, else the only one."""
         return main_fold(self.selection or {})
+
+    @property
+    def own(self) -> pd.DataFrame:
+        """All rows under the study's own protocol."""
+        return self.compared if self.selection is None else self.results
 
     @property
     def tried(self) -> pd.DataFrame:
@@ -188,7 +193,7 @@ def load_study(study_dir: Path) -> StudyView:
     if missing:
         raise ProblemsError(missing, "the study folder")
     description = read_description(folder)
-    results = read_results(folder).merge(read_regions(folder), how="left", on=list(keys.ROW_KEY))
+    results = read_fits(folder)
     selection = read_selection(folder) if description["kind"] == "search" else None
     benchmark = description["kind"] == "benchmark"
     compared = with_selection(results, selection) if selection else results

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from senca_ray import lock
+from senca_ray.analysis.description import SIMULATED
 from senca_ray.errors import SencaError
 from senca_ray.report import wandb_session as session
 from senca_ray.report.view import StudyView, load_study
 from senca_ray.report.wandb_report import save_report
-from senca_ray.report.wandb_runs import SIMULATED, Planned, study_group, study_id, suggestion_runs, trial_runs
+from senca_ray.report.wandb_runs import Planned, study_group, study_id, suggestion_runs, trial_runs
 from senca_ray.report.wandb_send import AT_THE_END, WHEN_ASKED, Patience, send
 from senca_ray.report.wandb_spool import Spool
 from senca_ray.report.wandb_study import study_run

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from senca_ray import keys
+from senca_ray.analysis.description import SIMULATED
 from senca_ray.errors import SencaError
 from senca_ray.report.view import StudyView, load_study
 from senca_ray.report.wandb_runs import (
-    SIMULATED,
     STUDY_JOB,
     SUGGESTION_JOB,
     TRIAL_JOBS,

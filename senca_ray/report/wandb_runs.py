@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from senca_ray import keys
-from senca_ray.analysis.benchmark import main_rows
 from senca_ray.analysis.blocks import block_title, with_blocks
 from senca_ray.analysis.portrait import made_from
 from senca_ray.analysis.trials import (
@@ -37,7 +36,6 @@ from senca_ray.report.view import StudyView
 from senca_ray.report.wandb_media import learnt_by, picture_of
 from senca_ray.report.wandb_session import plain, slug
 
-SIMULATED = "Simulated cohort: shows the mechanics; its scores say nothing about tissue."
 STUDY_JOB, SUGGESTION_JOB = "study", "suggestion"
 _UNKNOWN_KIND = "trial"
 TRIAL_JOBS = (*keys.METHOD_KINDS, _UNKNOWN_KIND)
@@ -89,12 +87,12 @@ def maker() -> str:
 
 def all_trials(view: StudyView) -> pd.DataFrame:
     """`trial_table` of the study, of a benchmark under its own protocol."""
-    return trial_table(_compared(view))
+    return trial_table(view.own)
 
 
 def trial_runs(view: StudyView) -> Iterator[Planned]:
     """A run for every trial that has one, in the order of the study's sections."""
-    rows = with_blocks(_compared(view))
+    rows = with_blocks(view.own)
     if view.selection:
         shown = {view.default, *(fold["chosen"] for fold in view.folds)}
         rows = rows[(rows[keys.METHOD] != MODEL) | rows[keys.SETTING].isin(shown)]
@@ -124,11 +122,6 @@ def suggestion_runs(view: StudyView) -> Iterator[Planned]:
             made_from=digest(maker(), json.dumps([config, fields, told])),
             fill=partial(_summarise, told=_known(told)),
         )
-
-
-def _compared(view: StudyView) -> pd.DataFrame:
-    benchmark = view.description["kind"] == "benchmark"
-    return main_rows(view.results, view.description) if benchmark else view.results
 
 
 def _trial(

@@ -17,7 +17,7 @@ from senca_ray.errors import ProblemsError, SencaError
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
-CONFIG = PrepareConfig(encoder="random", patch_pixels=32)
+CONFIG = PrepareConfig(encoders=("random",), patch_pixels=32)
 
 
 @pytest.fixture
@@ -62,15 +62,15 @@ def row(x: int, y: int) -> str:
 
 
 def test_the_fingerprint_knows_the_config_and_the_weights(cohort: Path, tmp_path: Path) -> None:
-    _, (section, _) = find_sections(cohort, None)
+    section, _ = find_sections(cohort, None)
     weights = tmp_path / "weights"
     prints = set()
-    for config in (CONFIG, PrepareConfig(encoder="random", patch_radius=0.5)):
-        prints.add(fingerprint(section, Recipe("her2st", config, None, "a")))
-        assert fingerprint(section, Recipe("her2st", config, None, "b")) in prints  # the store is no matter
+    for config in (CONFIG, PrepareConfig(encoders=("random",), patch_radius=0.5)):
+        prints.add(fingerprint(section, Recipe(config, None, "a")))
+        assert fingerprint(section, Recipe(config, None, "b")) in prints  # the store is no matter
         for content in ("one", "two"):
             weights.write_text(content)
-            prints.add(fingerprint(section, Recipe("her2st", config, str(weights), "a")))
+            prints.add(fingerprint(section, Recipe(config, str(weights), "a")))
     assert len(prints) == 6
 
 

@@ -18,7 +18,7 @@ from senca_ray.data.shards import read_display, read_meta, read_sample, write_sh
 from senca_ray.data.stages import Recipe, fingerprint
 
 READER = readers.reader("her2st")
-RECIPE = Recipe("her2st", PrepareConfig(), None, "unused")
+RECIPE = Recipe(PrepareConfig(), None, "unused")
 
 
 @pytest.fixture

@@ -102,7 +102,9 @@ def _workers() -> list[psutil.Process]:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         found = [
-            p for p in psutil.process_iter(["name", "cmdline"]) if "_Worker" in " ".join(p.cmdline() or [])
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if "_Worker" in " ".join(process.info["cmdline"] or [])  # None: it is ending just now
         ]
         if found:
             return found

@@ -9,8 +9,8 @@ import pandas as pd
 
 from senca_ray import keys
 from senca_ray.data.readers import her2st_layout
+from senca_ray.data.readers.findings import Findings
 from senca_ray.data.readers.her2st_files import (
-    Findings,
     read_counts,
     read_image_size,
     read_labels,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from senca_ray import keys
+from senca_ray.data.readers.findings import Findings
 from senca_ray.data.readers.image import image_size
 from senca_ray.data.readers.tables import (
     MISSING,
@@ -25,37 +24,10 @@ from senca_ray.data.readers.tables import (
     read_table,
     repeated,
 )
-from senca_ray.data.section import SectionFiles
-from senca_ray.errors import Problem, SencaError
+from senca_ray.errors import SencaError
 
 _SPOT = re.compile(r"(0|[1-9][0-9]{0,5})x(0|[1-9][0-9]{0,5})")
 _MAX_COUNT = np.iinfo(np.int32).max
-
-
-@dataclass
-class Findings:
-    """What is found while one section is read: problems go on to be collected, notes to be kept."""
-
-    files: SectionFiles
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def problem(self, path: Path, message: str) -> None:
-        """Collect a problem of the file `path`."""
-        self.problems.append(Problem(self.files.sample, self.files.place(path), message))
-
-    def note(self, count: int, noun: str, text: str) -> None:
-        """Keep a note such as '2 rows left out: ...', when there is any."""
-        if count:
-            self.notes.append(f"{quantity(count, noun)} {text}")
-
-    @contextmanager
-    def collecting(self, path: Path) -> Iterator[None]:
-        """Make a SencaError raised within a problem of the file `path`, and go on."""
-        try:
-            yield
-        except SencaError as error:
-            self.problem(path, str(error))
 
 
 @dataclass(frozen=True)

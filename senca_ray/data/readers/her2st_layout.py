@@ -9,7 +9,7 @@ from pathlib import Path
 
 from senca_ray import keys
 from senca_ray.config import read_yaml
-from senca_ray.data.section import MAIN_ANNOTATOR, SectionFiles
+from senca_ray.data.section import MAIN_ANNOTATOR, SAMPLE_ID, SectionFiles
 from senca_ray.errors import Problem, ProblemsError, SencaError
 
 COUNTS, SPOTS, LABELS, IMAGES = "ST-cnts", "ST-spotfiles", "ST-pat/lbl", "ST-imgs"
@@ -21,7 +21,6 @@ COHORT_FILE = "cohort.yaml"
 ANNOTATED_IN_PUBLIC_SET = frozenset({"A1", "B1", "C1", "D1", "E1", "F1", "G2", "H1"})
 """The sections that a pathologist annotated; labels of any other section were carried over."""
 
-_SAMPLE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _ANNOTATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
 _ANNOTATION = re.compile(r"(.*)_labeled_coordinates\.(.*)\.tsv", re.DOTALL)
 """Sample and annotator of a label file beside the section's own."""
@@ -83,6 +82,7 @@ def find_sections(root: Path) -> list[SectionFiles]:
             patient=patient_of(sample),
             label_source=_label_source(sample, label_source) if sample in labels else keys.UNLABELLED,
             root=base,
+            format="her2st",
             counts=counts[sample],
             spots=spots.get(sample),
             labels=labels.get(sample),
@@ -129,7 +129,7 @@ def _cohort_label_source(base: Path, report: _Report) -> str | None:
 
 def _named_well(sample: str, path: Path, report: _Report) -> bool:
     """Whether the sample id is one; reports it when not."""
-    if _SAMPLE.fullmatch(sample):
+    if SAMPLE_ID.fullmatch(sample):
         return True
     message = f"sample id {sample!r:.80}; expected letters, digits, '-', '_', '.', not starting with a dot"
     report("-", path, f"{message}; rename or remove the file")
