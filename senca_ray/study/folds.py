@@ -57,9 +57,15 @@ def make_folds(metas: Metas, select: str, test: Sequence[str] = ()) -> list[Fold
 
 
 def test_patients(metas: Metas, test: Sequence[str]) -> tuple[str, ...]:
-    """The patients that `test` names, by themselves or by sections."""
+    """The patients that `test` names, by themselves or by sections; left out, those of the cohort file."""
     samples = samples_of(metas)
+    test = test or _by_role(metas)
     return tuple(p for p in samples if p in test or not set(samples[p]).isdisjoint(test))
+
+
+def _by_role(metas: Metas) -> list[str]:
+    """Sections that their cohort file keeps for tests."""
+    return [sample for sample, meta in metas.items() if meta.get("role") == keys.TEST]
 
 
 def fold_problems(metas: Metas, select: str, test: Sequence[str] = ()) -> list[Problem]:
@@ -72,6 +78,10 @@ def fold_problems(metas: Metas, select: str, test: Sequence[str] = ()) -> list[P
         message = f"{', '.join(test)} found with select={select}; "
         message += f"test patients go with select={TEST_PATIENTS}"
         problems.append(Problem("-", "test", message))
+    if kept := _by_role(metas):
+        message = f"{select} found, and the cohort file keeps {', '.join(kept)} for tests; choose "
+        message += f"{TEST_PATIENTS}, or take only the sections to tune on"
+        problems.append(Problem("-", "select", message))
     if select == LEAVE_ONE_OUT and len(samples) < _FEWEST:
         message = f"{LEAVE_ONE_OUT} found with {len(samples)} patients ({', '.join(samples)}); "
         message += (
@@ -83,8 +93,16 @@ def fold_problems(metas: Metas, select: str, test: Sequence[str] = ()) -> list[P
 
 def _test_problems(metas: Metas, samples: dict[str, tuple[str, ...]], test: Sequence[str]) -> list[Problem]:
     known = f"expected patients ({', '.join(samples)}) or their samples ({', '.join(sorted(metas))})"
-    if not test:
-        return [Problem("-", "test", f"no patients named; {known}")]
+    kept = _by_role(metas)
+    if not test and not kept:
+        return [Problem("-", "test", f"no patients named, here or by a cohort file's roles; {known}")]
+    tested = (
+        {*test, *(sample for patient in test for sample in samples.get(patient, ()))} if test else set(kept)
+    )
+    if tuning := sorted(set(kept) - tested):
+        message = f"{', '.join(tuning)} would tune, which the cohort file keeps for tests; name them too"
+        return [Problem("-", "test", message)]
+    test = test or kept
     problems = []
     for name in dict.fromkeys(test):
         if name not in samples and name not in metas:

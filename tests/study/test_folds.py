@@ -112,3 +112,20 @@ def test_labels_are_needed_only_where_the_objective_is_made_of_them() -> None:
     cohort = metas({"A1": "A", "B1": "B"}, label_source=keys.UNLABELLED)
     assert [p.sample for p in block_problems(cohort, ["seconds", "nmi"])] == ["A1", "B1"]
     assert block_problems(cohort, ["stability"]) == []
+
+
+def test_the_roles_of_a_cohort_file_name_the_test_patients() -> None:
+    cohort = metas({"A1": "A", "B1": "B", "C1": "C"}) | metas({"D1": "D"}, role=keys.TEST)
+    assert fold_problems(cohort, TEST_PATIENTS) == []
+    (fold,) = make_folds(cohort, TEST_PATIENTS)
+    assert fold.test == ("D1",) and "D1" not in fold.tuning
+    assert fold_problems(cohort, TEST_PATIENTS, ("D", "A")) == []
+
+
+@pytest.mark.parametrize("select", [LEAVE_ONE_OUT, NONE])
+def test_no_other_selection_tunes_on_what_a_cohort_file_keeps_for_tests(select: str) -> None:
+    cohort = metas({"A1": "A", "B1": "B", "C1": "C"}) | metas({"D1": "D"}, role=keys.TEST)
+    (problem,) = fold_problems(cohort, select)
+    assert "keeps D1 for tests" in problem.message
+    (problem,) = fold_problems(cohort, TEST_PATIENTS, ("A",))
+    assert "D1 would tune" in problem.message

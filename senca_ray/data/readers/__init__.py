@@ -6,6 +6,7 @@ import functools
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from senca_ray.data.readers.cohort_file import CohortFileReader
 from senca_ray.data.readers.her2st import Her2stReader
 from senca_ray.data.section import Reader
 from senca_ray.errors import SencaError
@@ -13,7 +14,7 @@ from senca_ray.errors import SencaError
 ENTRY_POINTS = "senca_ray.readers"
 """Group of entry points in which another package names its readers."""
 
-_OWN: tuple[Reader, ...] = (Her2stReader(),)
+_OWN: tuple[Reader, ...] = (CohortFileReader(), Her2stReader())
 """In the order in which `detect` tries them."""
 
 

@@ -128,7 +128,8 @@ def read_labels(findings: Findings, path: Path, whose: str = "") -> dict[str, st
     `whose` ends every note.
     """
     with findings.collecting(path):
-        table = read_table(path, ["x", "y", "label"])
+        column = findings.files.label_column or "label"
+        table = read_table(path, ["x", "y", column])
         xy = read_numbers(table, ["x", "y"], missing=True)
         placed = ~np.isnan(xy).any(axis=1)
         findings.note(int((~placed).sum()), "label row", f"left out: no coordinates{whose}")
@@ -140,7 +141,7 @@ def read_labels(findings: Findings, path: Path, whose: str = "") -> dict[str, st
                 f"{quantity(len(twice), 'spot')} with two labels after rounding the coordinates, first "
                 f"{quote(twice[0])} (lines {first} and {second}); expected one row a spot; remove one"
             )
-        marks = [label.strip() for label in table["label"][placed]]
+        marks = [label.strip() for label in table[column][placed]]
         empty = sum(mark in MISSING for mark in marks)
         findings.note(empty, "label row", f"with an empty label: {keys.UNDETERMINED}{whose}")
         found = (keys.UNDETERMINED if mark in MISSING else mark for mark in marks)
