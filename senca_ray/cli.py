@@ -12,12 +12,15 @@ from senca_ray import keys, options
 from senca_ray.cli_bench import bench
 from senca_ray.cli_clean import clean
 from senca_ray.cli_export import export
+from senca_ray.cli_fetch import fetch
 from senca_ray.cli_figures import figures
 from senca_ray.cli_methods import methods_app
+from senca_ray.cli_quality import quality
 from senca_ray.cli_study import study_app
 from senca_ray.cli_wandb import wandb_app
 from senca_ray.cli_watch import watch
 from senca_ray.errors import ProblemsError
+from senca_ray.model.encoders.files import weights_by_encoder
 
 app = typer.Typer(
     help="Multi-sample experiments on tissue-region segmentation: spatial transcriptomics plus H&E.",
@@ -36,6 +39,13 @@ app.add_typer(wandb_app, name="wandb")
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder to write; must not exist, or be empty.", metavar="DIR")],
     seed: Annotated[int, typer.Option(help="Another seed, another cohort.", metavar="N")] = 0,
+    visium_hd: Annotated[
+        int | None,
+        typer.Option(
+            help="Instead one Visium HD section of so many bins of 8 micrometres, without image.",
+            metavar="BINS",
+        ),
+    ] = None,
 ) -> None:
     """Write a simulated cohort in the HER2ST folder layout.
 
@@ -44,8 +54,15 @@ def simulate(
     from rich.console import Console
 
     from senca_ray.data.synthetic import simulate_cohort
+    from senca_ray.data.synthetic_hd import simulate_hd
 
     console = Console()
+    if visium_hd is not None:
+        with console.status(f"simulating {visium_hd:,} bins"):
+            simulate_hd(out, visium_hd, seed)
+        console.print(f"1 section of {visium_hd:,} bins or a few more: {out}")
+        console.print("Simulated: shows the mechanics; its scores say nothing about tissue.")
+        return
     with console.status("simulating") as status:
         samples = simulate_cohort(out, seed=seed, progress=lambda text: status.update(f"simulating: {text}"))
     console.print(f"{len(samples)} sections ({', '.join(samples)}): {out}")
@@ -55,7 +72,12 @@ def simulate(
 @app.command()
 def inspect(
     path: Annotated[
-        Path, typer.Argument(help="A raw folder, a shard, or a folder of shards.", metavar="DIR")
+        str,
+        typer.Argument(
+            help="A raw folder, a cohort file, a shard, a folder of shards, or the address of one (s3://, "
+            "gs://).",
+            metavar="DIR",
+        ),
     ],
     format: options.Format = None,
 ) -> None:
@@ -70,14 +92,20 @@ def inspect(
     for note in notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     if problems:
-        raise ProblemsError(problems, str(path))
+        raise ProblemsError(problems, path)
 
 
 @app.command()
 def prepare(
-    data: Annotated[Path, typer.Argument(help="Folder with raw sections.", metavar="DIR")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Folder with raw sections, a cohort file, or an address (s3://, gs://).", metavar="DIR"
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="Where shards go. Left out: your cache folder.", metavar="DIR")
+        str | None,
+        typer.Option(help="Folder or address where shards go. Left out: your cache folder.", metavar="DIR"),
     ] = None,
     format: options.Format = None,
     sample: options.Samples = None,
@@ -86,6 +114,14 @@ def prepare(
     patches: options.Patches = False,
     config: options.Config = None,
     set: options.Set = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict/--keep-going",
+            help="At the first section with problems: stop, or prepare the others and tell all problems at "
+            "the end (exit code 2 too).",
+        ),
+    ] = False,
     address: options.Address = None,
 ) -> None:
     """Turn raw sections into shards, which every study reads.
@@ -104,7 +140,8 @@ def prepare(
         samples=tuple(sample or ()),
         shards=out,
         prepare=dataclasses.replace(chosen, store_patches=patches or chosen.store_patches),
-        weights=encoder_weights,
+        weights=weights_by_encoder(encoder_weights, chosen.encoders, "--encoder-weights"),
+        strict=strict,
     )
     console = Console()
     for name, shard in prepare_cohort(cohort, console, address).shards.items():
@@ -169,6 +206,8 @@ def report(study: options.StudyFolder) -> None:
     publish(study, Console())
 
 
+app.command()(fetch)
+app.command()(quality)
 app.command()(watch)
 app.command()(figures)
 app.command()(export)

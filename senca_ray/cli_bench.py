@@ -22,7 +22,8 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only these figures; may be repeated: startup, prepare, fit, aggregator, racing, overhead.",
+            help="Only these figures; may be repeated: startup, prepare, fit, aggregator, racing, cohort, "
+            "images, overhead, scale.",
             metavar="NAME",
         ),
     ] = None,
@@ -30,7 +31,7 @@ def bench(
         int, typer.Option(min=1, help="Runs of each figure; the median counts.", metavar="N")
     ] = 3,
     long: Annotated[
-        bool, typer.Option("--long", help="Overhead for trials of 20 s too: 20 minutes more for each run.")
+        bool, typer.Option("--long", help="Also trials of 20 s (overhead) and 500,000 spots (scale).")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="File for the results. Left out: printed only.", metavar="FILE.json")
@@ -42,8 +43,8 @@ def bench(
 ) -> None:
     """Measure this machine, or compare two measurements.
 
-    Measures start-up, prepare, fits, the results store, racing and the study engine's overhead, which takes
-    longest. docs/benchmarks.md says what each figure is.
+    Measures start-up, prepare, fits, the results store, racing, the study engine's overhead and large
+    sections; the last two take longest. docs/benchmarks.md says what each figure is.
 
     \b
     Example:

@@ -22,6 +22,8 @@ _ENVIRONMENT = {
     # Tune's own state of a study is never gone back to; how many trials wait, our queue says.
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",
+    # What a worker was killed for when memory ran out is tried again a few times, not for ever.
+    "RAY_task_oom_retries": "3",
     # Announces a coming default about accelerator variables; nothing here depends on it.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from senca_ray import keys
-from senca_ray.config import PrepareConfig
+from senca_ray.config import PrepareConfig, QualityLimits
+from senca_ray.data import copies
 from senca_ray.data.prepare import Prepared, find_sections, prepare
 from senca_ray.data.shards import damaged_files, read_meta
 from senca_ray.errors import Problem, ProblemsError, SencaError
 from senca_ray.files import cache
+
+_WARNINGS = 5
+"""Lines about the sections' quality that are printed after preparing them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cohort:
     """Where an experiment's sections come from."""
 
-    data: Path | None = None
-    """Raw folder; None for the embedded simulated cohort."""
+    data: str | None = None
+    """Raw folder, cohort file or their address (s3://, gs://); None for the embedded simulated cohort."""
     format: str | None = None
     """Raw format; None to detect it."""
     samples: tuple[str, ...] = ()
     """Only these; all by default."""
-    shards: Path | None = None
-    """Where prepared sections are kept; None for the user's cache."""
+    shards: str | None = None
+    """Folder or address where prepared sections are kept; None for the user's cache."""
     prepare: PrepareConfig = dataclasses.field(default_factory=PrepareConfig)
-    weights: Path | None = None
+    weights: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    """File of weights of each encoder that is given one."""
+    strict: bool = False
+    """Stop at the first section with problems instead of preparing the others."""
+
+    @property
+    def name(self) -> str:
+        """The last part of its folder, file or address; 'simulated' for the embedded one."""
+        if self.data is None:
+            return "simulated"
+        path = PurePosixPath(self.data) if "://" in self.data else Path(self.data).resolve()
+        return path.stem if path.suffix in (".yaml", ".yml", ".csv") else path.name
 
 
 def simulated_cohort(console: Console) -> Path:
@@ -43,16 +60,18 @@ def simulated_cohort(console: Console) -> Path:
     sources = sorted(Path(synthetic.__file__).parent.glob("synthetic*.py"))
     version = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()[:12]
     folder = cache() / f"simulated-{version}"
-    if not folder.exists():
-        with console.status("simulating the embedded cohort") as status:
-            synthetic.simulate_cohort(folder, progress=lambda text: status.update(f"simulating: {text}"))
+    cache().mkdir(parents=True, exist_ok=True)
+    with copies.locked(cache() / keys.LOCK_FILE, fcntl.LOCK_EX):  # two studies may start at once
+        if not folder.exists():
+            with console.status("simulating the embedded cohort") as status:
+                synthetic.simulate_cohort(folder, progress=lambda text: status.update(f"simulating: {text}"))
     return folder
 
 
 def prepare_cohort(cohort: Cohort, console: Console, address: str | None = None) -> Prepared:
     """Prepare the cohort's sections, showing progress; says so when there is nothing to do."""
-    data = cohort.data or simulated_cohort(console)
-    store = cohort.shards or cache() / "shards"
+    data = cohort.data or str(simulated_cohort(console))
+    store = cohort.shards or str(cache() / "shards")
     with progress_bar(console) as bar:
         task = bar.add_task("preparing sections", total=None)
 
@@ -66,13 +85,27 @@ def prepare_cohort(cohort: Cohort, console: Console, address: str | None = None)
             config=cohort.prepare,
             weights=cohort.weights,
             samples=cohort.samples,
+            strict=cohort.strict,
             address=address,
             progress=report,
         )
     total, new = len(prepared.shards), len(prepared.new)
     done = f"{new} of {total} sections prepared" if new else f"all {total} sections were prepared before"
     console.print(f"{done}: {store}", markup=False, highlight=False, soft_wrap=True)
+    _print_warnings(prepared.shards, console)
     return prepared
+
+
+def _print_warnings(shards: dict[str, str], console: Console) -> None:
+    """Say what is worth a look before anything is trained on the sections; nothing where nothing is."""
+    from senca_ray.analysis.quality import quality_table, quality_warnings, summary_lines
+    from senca_ray.analysis.terminal import count
+
+    warnings = quality_warnings(quality_table(shards), QualityLimits())
+    for line in summary_lines(warnings)[:_WARNINGS]:
+        console.print(f"warning: {line}", markup=False, highlight=False)
+    if warnings:
+        console.print(f"{count(len(warnings), 'warning')}: `senca quality` tells more", highlight=False)
 
 
 def check_labels(cohort: Cohort) -> None:

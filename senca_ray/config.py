@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
@@ -129,7 +130,7 @@ class PrepareConfig:
     """Stain normalisation of the patches before they are encoded."""
     store_patches: bool = False
     """Keep the patches (uint8) in the shard, for training the encoder end to end."""
-    max_image_pixels: int = 1_000_000_000
+    max_image_pixels: int = 20_000_000_000
     """Images that declare more pixels than this are refused before they are decoded."""
 
     def __post_init__(self) -> None:
@@ -151,6 +152,45 @@ class PrepareConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class QualityLimits:
+    """From where on a section's quality is worth a warning; docs/quality.md gives the defaults' reasons.
+
+    Nothing is left out because of them, and no shard depends on them.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    min_spots: int = 100
+    """With fewer, each of six regions has less spots than a neighbourhood of 16."""
+    min_median_counts: float = 500.0
+    """Below it most spots would fail the usual filter of single cells (500 counts)."""
+    min_median_genes: float = 200.0
+    """Below it most spots would fail the usual filter of single cells (200 genes)."""
+    max_mito_share: float = 0.2
+    """Above it most spots would fail the usual filter for dying cells (20 % mitochondrial counts)."""
+    min_sharpness: float = 0.1
+    """Measured: sharp images have 0.4 and more; at 0.1 nuclei have run together."""
+    max_off_tissue: float = 0.1
+    """Share of spots that lie on glass; measured: under 0.01 on aligned sections, 0.09 to 0.21 at a shift of
+    2 spot distances."""
+    max_shift: float = 0.5
+    """Spot distances between the spots' place and where they fit the tissue best: farther off, a spot lies
+    nearer to its neighbour's tissue than to its own."""
+    max_turned_gain: float = 0.05
+    """By how much the spots may fit the tissue better mirrored, rotated or with x and y swapped; measured:
+    -0.11 and less on aligned sections, 0.11 and more on wrongly turned ones."""
+    max_shared_spots: float = 0.1
+    """Share of its spots that a section may have in common with another; measured: none, replicates too."""
+
+    def __post_init__(self) -> None:
+        least = ("min_spots", "min_median_counts", "min_median_genes", "min_sharpness", "max_shift")
+        shares = ("max_mito_share", "max_off_tissue", "max_turned_gain", "max_shared_spots")
+        conditions = {f: (0 <= getattr(self, f) < math.inf, "0 or more") for f in least}
+        conditions |= {f: (0 <= getattr(self, f) <= 1, "a share from 0 to 1") for f in shares}
+        _check(self, conditions)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Configs:
     """What a YAML file in `configs/` may hold; whatever it leaves out keeps its default."""
 
@@ -160,6 +200,8 @@ class Configs:
     """How the model is fitted."""
     prepare: PrepareConfig = dataclasses.field(default_factory=PrepareConfig)
     """How sections become shards."""
+    quality: QualityLimits = dataclasses.field(default_factory=QualityLimits)
+    """From where on `senca quality` warns."""
 
 
 ConfigT = TypeVar("ConfigT")

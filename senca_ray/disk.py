@@ -17,7 +17,7 @@ from pathlib import Path
 
 from senca_ray import keys
 from senca_ray.analysis.progress import FINISHED, RUNNING, find_studies, progress
-from senca_ray.data import near
+from senca_ray.data import copies, remote
 from senca_ray.errors import SencaError
 from senca_ray.files import write_text
 from senca_ray.lock import held, holder
@@ -137,14 +137,16 @@ def _study_items(study: Path, state: str, kept: str) -> Iterator[Item]:
 
 def _cache_items(cache: Path, needed: dict[Path, list[str]], in_use: dict[Path, str]) -> Iterator[Item]:
     store = cache / _SHARD_STORE
-    copies = cache / near.FOLDER
-    for folder in (cache, store, copies):
+    near, views = cache / copies.FOLDER, cache / remote.VIEWS
+    for folder in (cache, store, near):
         if folder.is_dir() and (folder == cache or not folder.is_symlink()):
             yield from _unfinished(folder)
     for path in filter(_ours, cache.glob("simulated-*")):
         yield Item(path, SIMULATED, _size(path))
-    for path in [] if copies.is_symlink() else filter(_ours, copies.glob("[!.]*")):
-        yield Item(path, COPIES, _size(path))
+    for folder in (near, views):
+        for path in [] if folder.is_symlink() else filter(_ours, folder.glob("[!.]*")):
+            kept = "may be in use: it changed within the hour" if folder == views and _young(path) else ""
+            yield Item(path, COPIES, _size(path), kept=kept)
     packages = cache / _PACKAGE_STORE
     for path in [] if packages.is_symlink() else filter(_ours, packages.glob("[!.]*")):
         if path.is_dir():
@@ -191,6 +193,8 @@ def _remove(item: Item) -> None:
         # Nobody can start the study before what is removed is gone.
         with held(study):
             _delete(item.path)
+    elif item.path.parent.name == copies.FOLDER and item.category == COPIES:
+        copies.remove(item.path)
     else:
         _delete(item.path)
 

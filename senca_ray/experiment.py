@@ -128,7 +128,7 @@ def _described_so_far(study: Study, cohort: Cohort) -> dict[str, Any]:
         "undetermined": protocol.undetermined,
         "refined": protocol.refined,
         "controls": list(study.controls),
-        "data": cohort.data.name if cohort.data else "embedded simulated cohort",
+        "data": cohort.name if cohort.data else "embedded simulated cohort",
         "prepare": asdict(cohort.prepare),
     }
 

@@ -24,7 +24,7 @@ def fit_to_h5ad(
     X holds the raw counts of every gene of the shard, obs the region and label of each spot, obsm the
     embedding and the positions in spot distances. Raises SencaError.
     """
-    sample = read_sample(shard, ALL_GENES)
+    sample = read_sample(shard, ALL_GENES, setting.encoder)
     outcome = run(method(name), sample, setting, seed, protocol)
     about = {
         "method": name,

@@ -22,9 +22,11 @@ Sections = Annotated[
     typer.Option("--section", help="Only this section; may be repeated. Left out: all.", metavar="SAMPLE"),
 ]
 Data = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="Folder with your raw sections. Left out: the embedded simulated cohort.", metavar="DIR"
+        help="Folder with your raw sections, a cohort file, or an address (s3://, gs://). Left out: the "
+        "embedded simulated cohort.",
+        metavar="DIR",
     ),
 ]
 Format = Annotated[
@@ -36,22 +38,29 @@ Samples = Annotated[
     typer.Option("--sample", help="Only this sample; may be repeated.", metavar="SAMPLE"),
 ]
 Shards = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="Where prepared sections are kept and found again. Left out: your cache folder.", metavar="DIR"
+        help="Folder or address (s3://, gs://) where prepared sections are kept and found again. Left out: "
+        "your cache folder.",
+        metavar="DIR",
     ),
 ]
 Encoder = Annotated[
     list[str] | None,
     typer.Option(
         help="Image encoder: efficientnet-lite0 (the default; its ImageNet weights are installed with the "
-        "package), any ResNet of torchvision, timm:NAME (downloaded, or from --encoder-weights), or random. "
+        "package), any ResNet of torchvision, timm:NAME (downloaded, or from --encoder-weights), conch, or random. "
         "May be repeated: features of several are kept side by side.",
         metavar="NAME",
     ),
 ]
 EncoderWeights = Annotated[
-    Path | None, typer.Option(help="State dict of a torchvision ResNet.", metavar="FILE")
+    list[str] | None,
+    typer.Option(
+        help="File with the weights of the encoder (.pth, .bin, .safetensors); of several encoders NAME=FILE "
+        "for each. Pathology models (UNI, CONCH, Virchow, ...) are given so: see docs/encoders.md.",
+        metavar="[NAME=]FILE",
+    ),
 ]
 Patches = Annotated[bool, typer.Option("--patches", help="Keep the image patches in the shards (large).")]
 KPolicy = Annotated[

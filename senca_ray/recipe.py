@@ -12,6 +12,7 @@ import typer
 from senca_ray import keys, options
 from senca_ray.config import Configs, Setting, from_mapping
 from senca_ray.errors import Problem, ProblemsError
+from senca_ray.model.encoders.files import weights_by_encoder
 from senca_ray.study_file import (
     REAL_SEEDS,
     SIMULATED_SEEDS,
@@ -237,7 +238,7 @@ def search_command(*, name: str, title: str, space: dict[str, str], explain: str
 
 
 def run_file(
-    file: Path, *, data: Path | None, format: str | None, out: Path | None, address: str | None
+    file: Path, *, data: str | None, format: str | None, out: Path | None, address: str | None
 ) -> None:
     """Run the study of a YAML file, on another cohort or into another folder where these are given."""
     study = read_study_file(file)
@@ -303,6 +304,9 @@ def _command(
             chosen = options.configs(config or settings, set, encoder)
         with _collected(problems):
             kind = shape(**own)
+        weights: dict[str, Path] = {}
+        with _collected(problems):
+            weights = weights_by_encoder(encoder_weights, chosen.prepare.encoders, "--encoder-weights")
         with _collected(problems):
             study = StudyFile(
                 name=name,
@@ -313,7 +317,7 @@ def _command(
                     format=format,
                     samples=tuple(sample or ()),
                     shards=shards,
-                    encoder_weights=encoder_weights,
+                    encoder_weights=weights,
                 ),
                 seeds=seeds,
                 k=k,

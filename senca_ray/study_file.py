@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from senca_ray import keys
 from senca_ray.config import PrepareConfig, Setting, from_mapping, read_yaml
 from senca_ray.errors import ConfigError, Problem, ProblemsError
+from senca_ray.model.encoders.files import weights_by_encoder
 
 if TYPE_CHECKING:
     from senca_ray.cohort import Cohort
@@ -115,16 +116,16 @@ class CohortPart:
 
     __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
 
-    data: Path | None = None
-    """Folder with raw sections."""
+    data: str | None = None
+    """Folder with raw sections, cohort file, or their address (s3://, gs://)."""
     format: str | None = None
     """Format of that folder; left out: detected."""
     samples: tuple[str, ...] = ()
     """Only these sections."""
-    shards: Path | None = None
-    """Where prepared sections are kept; left out: your cache folder."""
-    encoder_weights: Path | None = None
-    """State dict of a torchvision ResNet."""
+    shards: str | None = None
+    """Folder or address where prepared sections are kept; left out: your cache folder."""
+    encoder_weights: Path | dict[str, Path] | None = None
+    """File with the weights of the encoder; of several encoders a mapping from name to file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,18 +172,18 @@ class StudyFile:
             problems.append(Problem("-", "name", message))
         if self.seeds is not None and self.seeds < 1:
             problems.append(Problem("-", "seeds", f"{self.seeds} found; expected 1 or more"))
-        try:
-            if len(found) == 1:
-                self.study()
-        except ProblemsError as error:
-            problems += error.problems
+        checks = (self._weights, self.study) if len(found) == 1 else (self._weights,)
+        for check in checks:
+            try:
+                check()
+            except ProblemsError as error:
+                problems += error.problems
         if problems:
             raise ConfigError(problems, "the study")
 
     def out(self) -> Path:
         """The study's folder where none is given: studies/NAME-COHORT."""
-        data = self.cohort.data
-        return Path("studies") / f"{self.name}-{data.resolve().name if data else 'simulated'}"
+        return Path("studies") / f"{self.name}-{self.sections().name}"
 
     def sections(self) -> Cohort:
         """The cohort that it names."""
@@ -195,7 +196,12 @@ class StudyFile:
             samples=given.samples,
             shards=given.shards,
             prepare=self.prepare,
-            weights=given.encoder_weights,
+            weights=self._weights(),
+        )
+
+    def _weights(self) -> dict[str, Path]:
+        return weights_by_encoder(
+            self.cohort.encoder_weights, self.prepare.encoders, "cohort.encoder_weights"
         )
 
     def study(self) -> Study:
@@ -219,11 +225,23 @@ class StudyFile:
         made: Study | None = None
         try:
             made = self._made(shared)
+            problems += self._encoder_problems(made)
         except ProblemsError as error:
             problems += error.problems
         if problems or made is None:
             raise ProblemsError(problems, "the study")
         return made
+
+    def _encoder_problems(self, study: Study) -> list[Problem]:
+        """Encoders that the study fits with and its sections are not prepared with."""
+        asked = {study.setting.encoder}
+        for changes in getattr(study, "variants", {}).values():
+            asked.add(changes.get("encoder", ""))
+        if choice := getattr(study, "space", {}).get("encoder"):
+            asked |= set(choice.ends())
+        unknown = sorted(asked - {"", *self.prepare.encoders})
+        expected = f"expected one of prepare.encoders: {', '.join(self.prepare.encoders)}; or add it there"
+        return [Problem("-", "encoder", f"{name!r} found; {expected}") for name in unknown]
 
     def _made(self, shared: dict[str, Any]) -> Study:
         from senca_ray.analysis.markers import paper_markers

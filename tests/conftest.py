@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,10 @@ def local_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """What the end-to-end tests prepare is prepared once."""
-    return World(tmp_path_factory.mktemp("world"))
+    """What the end-to-end tests prepare is prepared once, by whichever worker comes first."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return World(tmp_path_factory.mktemp("world"), shared / "cache")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from tiny_study import trial_rows, write_study
 
 from senca_ray import disk, keys
+from senca_ray.data.copies import held as held_copy
 from senca_ray.disk import COPIES, LEFTOVERS, SHARDS, SIMULATED, STUDIES, UNFINISHED, remove, survey
 from senca_ray.lock import held
 
@@ -86,6 +87,29 @@ def test_copies_of_far_shards_are_found_and_removed(cache: Path, studies: Path) 
     assert list(found) == ["A1-0123-abc"]
     assert remove(list(found.values()), cache, studies) == (1000, [])
     assert not copy.exists()
+
+
+def test_a_copy_that_is_read_is_kept(cache: Path, studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENCA_CACHE", str(cache))
+    with held_copy("A1-0123-abc", lambda: 1, lambda folder: (folder / "data").write_bytes(b"0")) as copy:
+        found = of(COPIES, cache, studies).values()
+        freed, kept = remove(list(found), cache, studies)
+        assert freed == 0 and kept == [f"{copy}: is being read"] and copy.exists()
+    assert remove(list(found), cache, studies) == (1, [])
+    assert not [p for p in copy.parent.iterdir() if "A1" in p.name]
+
+
+def test_views_of_far_cohorts_are_found_unless_they_are_young(cache: Path, studies: Path) -> None:
+    for name in ("young", "done"):
+        (cache / "views" / name / "cohort").mkdir(parents=True)
+        (cache / "views" / name / "index.json").write_bytes(b"0" * 7)
+    for path in (cache / "views" / "done").rglob("*"):
+        old(path)
+    old(cache / "views" / "done")
+    found = of(COPIES, cache, studies)
+    assert found["young"].kept and not found["done"].kept
+    assert remove(list(found.values()), cache, studies)[0] == 7
+    assert [p.name for p in (cache / "views").iterdir()] == ["young"]
 
 
 def test_nothing_anywhere(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 import pytest
 import yaml
-from world import World, assert_same_results, experiment, journal_of, results_of
+from world import HIDDEN, World, assert_same_results, experiment, journal_of, results_of
 
 from senca_ray import keys, lock
 from senca_ray.study.grid import ABLATIONS, FULL
@@ -81,7 +81,7 @@ def search(place: World, studies: Path) -> tuple[Path, str]:
 def untested(place: World, studies: Path, grid: tuple[Path, str]) -> tuple[Path, str]:
     """A search for two scores that tests on nobody, over its own copy of a section, and what it said."""
     out, shards = studies / "untested", place.home / "own-shards"
-    (section,) = (place.home / "cache/shards").glob("A1-*")
+    (section,) = (place.cache / "shards").glob("A1-*")
     shutil.copytree(section, shards / section.name)
     options = ("--sample", "A1", "--shards", str(shards), *FEW, "--select", "none")
     objectives = ("--objective", "ari", "--objective", "silhouette")
@@ -193,8 +193,8 @@ def test_studies_are_listed_shown_and_compared(
 
 
 def test_clean_removes_what_is_agreed_to(place: World, search: tuple[Path, str], tmp_path: Path) -> None:
-    copies = World(tmp_path)
-    shutil.copytree(place.home / "cache", tmp_path / "cache")
+    copies = World(tmp_path, tmp_path / "cache")
+    shutil.copytree(place.cache, tmp_path / "cache", ignore=HIDDEN)
     shutil.copytree(search[0], tmp_path / "studies/search")
     before = sorted(tmp_path.rglob("*"))
     options = ("senca", "clean", "--studies", str(tmp_path / "studies"))

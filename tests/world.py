@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ from senca_ray import keys
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 
+HIDDEN = shutil.ignore_patterns(".*")
+"""What copies of the cache leave out: another worker may be writing it."""
+
 _PATIENCE = 300
 """Seconds to wait for what has to come; much more than a slow machine needs."""
 
@@ -31,11 +35,12 @@ class World:
     """Caches in a temporary folder, W&B offline or not at all."""
 
     home: Path
+    cache: Path
     wandb: str = "offline"
 
     @property
     def environment(self) -> dict[str, str]:
-        private = {"SENCA_CACHE": str(self.home / "cache"), "WANDB_MODE": self.wandb, "COLUMNS": "100"}
+        private = {"SENCA_CACHE": str(self.cache), "WANDB_MODE": self.wandb, "COLUMNS": "100"}
         return os.environ | private | {"PATH": f"{BIN}:{os.environ['PATH']}"}
 
     def run(

@@ -13,8 +13,10 @@ LINKAGES = ("ward", "average", "complete")
 """Clusterings that join spots and so have a tree of their own; beside all others stands Ward's."""
 
 
-def embedding_tree(embedding: np.ndarray, kept: np.ndarray, clustering: str) -> Tree | None:
-    """The tree of the kept spots; None for fewer than two.
+def embedding_tree(
+    embedding: np.ndarray, kept: np.ndarray, clustering: str, form: str = keys.EXACT
+) -> Tree | None:
+    """The tree of the kept spots, of a large section (`form`) that of its cells; None for fewer than two.
 
     Shapes: embedding (N, D) finite, kept (N,) bool. Groups are joined as `clustering` joins them, by Ward's
     method where it joins none. Undoing the last k - 1 merges leaves the k regions that agglomerative
@@ -24,16 +26,16 @@ def embedding_tree(embedding: np.ndarray, kept: np.ndarray, clustering: str) -> 
     from scipy.cluster.hierarchy import leaves_list, linkage
 
     values = np.asarray(embedding, dtype=np.float64)[kept]
-    n_spots = len(values)
-    if n_spots < 2:
+    if len(values) < 2:
         return None
     joined = clustering if clustering in LINKAGES else "ward"
-    steps = linkage(values, joined)
+    steps, of = _cells_joined(values, joined) if form == keys.LARGE else (linkage(values, joined), None)
+    n_spots = len(steps) + 1
     n_leaves = min(MOST_LEAVES, n_spots)
     below = n_spots - n_leaves  # the merges inside of leaves come first
     children = steps[:, :2].astype(int)
 
-    # As in `steps`, nodes below N are spots and N + i is what merge i made.
+    # As in `steps`, nodes below N are spots (or cells) and N + i is what merge i made.
     leaf_of = np.full(2 * n_spots - 1, -1)
     tops = children[below:].ravel()
     tops = tops[tops < n_spots + below]
@@ -46,6 +48,16 @@ def embedding_tree(embedding: np.ndarray, kept: np.ndarray, clustering: str) -> 
     name[side_by_side] = np.arange(n_leaves)
     name[n_spots + below :] = n_leaves + np.arange(n_leaves - 1)
     leaf = np.full(len(kept), keys.NO_REGION, dtype=np.int16)
-    leaf[kept] = name[leaf_of[:n_spots]]
+    found = name[leaf_of[:n_spots]]
+    leaf[kept] = found if of is None else found[of]
     merges = np.column_stack([name[children[below:]], steps[below:, 2]])
     return Tree(joined, leaf, merges.astype(np.float64))
+
+
+def _cells_joined(values: np.ndarray, linkage: str) -> tuple[np.ndarray, np.ndarray]:
+    """The merges of the cells of a large section, and the cell of each spot (N,)."""
+    from senca_ray.fit.cells import cells_of
+    from senca_ray.fit.linkage import linkage_of
+
+    cells = cells_of(values)
+    return linkage_of(cells.centres, cells.sizes, linkage), cells.of

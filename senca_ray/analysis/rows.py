@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
         (keys.N_SEEDS, pa.int32()),
         *((name, pa.float64()) for name in (keys.SECONDS, keys.PEAK_MEMORY_MB)),
         *((name, pa.string()) for name in _PROVENANCE),  # versions and config are JSON
+        (keys.FORM, pa.string()),
         (keys.TYPICAL, pa.bool_()),  # of the trial's own reading only
         (keys.REGIONS, pa.list_(pa.int16())),
         (keys.LOSSES, pa.list_(pa.float32())),  # one an epoch
@@ -54,6 +55,7 @@ _ALLOWED = {
     keys.STATUS: (keys.OK, keys.FAILED),
     keys.MODALITY: (keys.RNA, keys.RNA_IMAGE),
     keys.LABEL_SOURCE: keys.LABEL_SOURCES,
+    keys.FORM: (keys.EXACT, keys.LARGE),
 }
 
 

@@ -58,15 +58,21 @@ Told = Callable[[str], None]
 """Hears what is being done, in a few words."""
 
 
+_OF_ROW = (keys.SAMPLE, keys.FINGERPRINT, keys.ENCODER, keys.METHOD, keys.SETTING)
+
+
 @dataclass(frozen=True)
 class _Basis:
     """What the portrait of a section of N spots follows from."""
 
     sample: str
     fingerprint: str
+    encoder: str
     method: str
     setting: str
     clustering: str
+    form: str
+    """How they were computed: keys.EXACT or keys.LARGE."""
     regions: np.ndarray
     """(N,) those to go on with."""
     partitions: tuple[np.ndarray, ...]
@@ -80,6 +86,8 @@ class _Basis:
     def digest(self) -> str:
         """Of equal ones the portraits are equal too, but for the kinds, which other sections decide."""
         named = [_VERSION, self.sample, self.fingerprint, self.method, self.setting, self.clustering]
+        if self.form != keys.EXACT:
+            named.append(self.form)
         found = hashlib.sha256(json.dumps(named).encode())
         for regions in (self.regions, *self.partitions):
             found.update(hashlib.sha256(regions.tobytes()).digest())
@@ -153,7 +161,7 @@ def _section(folder: Path, basis: _Basis, shard: str, told: Told) -> RegionProfi
     """Make one portrait, unless it is there, and profile its regions; None where that cannot be done."""
     try:
         with threadpool_limits(1):
-            sample = read_sample(shard, ALL_GENES)
+            sample = read_sample(shard, ALL_GENES, basis.encoder)
             profile = region_profiles(sample, basis.regions)
             portrait = None if _same(folder, basis) else _portrait(folder, basis, sample, told)
     except Exception as error:  # noqa: BLE001  one section must not cost the others theirs, nor the study its page
@@ -211,8 +219,10 @@ def _basis(folder: Path, rows: pd.DataFrame) -> _Basis | None:
     partitions = tuple(np.asarray(r, dtype=np.int16) for r in seeds[keys.REGIONS]) if agreed.any() else ()
     embedding, unusable = _embedding(folder, row, len(regions))
     return _Basis(
-        **{name: row[name] for name in (keys.SAMPLE, keys.FINGERPRINT, keys.METHOD, keys.SETTING)},
+        **{name: row[name] for name in _OF_ROW},
         clustering=seeds.iloc[0][keys.CLUSTERING],
+        # Studies of earlier versions do not say; they knew no other.
+        form=keys.LARGE if row[keys.FORM] == keys.LARGE else keys.EXACT,
         regions=regions,
         partitions=partitions,
         embedding=embedding,
@@ -245,8 +255,8 @@ def _portrait(folder: Path, basis: _Basis, sample: Sample, told: Told) -> Portra
         told(f"{basis.sample}: UMAP")
         shown |= {"seed": basis.embedding.seed, "umap": umap_layout(values, kept)}
         told(f"{basis.sample}: tree")
-        shown |= {"tree": embedding_tree(values, kept, basis.clustering)}
-        shown |= {"curve": _curve(values[kept], basis.clustering)}
+        shown |= {"tree": embedding_tree(values, kept, basis.clustering, basis.form)}
+        shown |= {"curve": _curve(values[kept], basis.clustering, basis.form)}
     told(f"{basis.sample}: markers")
     return Portrait(
         **{name: getattr(basis, name) for name in ("sample", "method", "setting", "regions")},
@@ -257,11 +267,11 @@ def _portrait(folder: Path, basis: _Basis, sample: Sample, told: Told) -> Portra
     )
 
 
-def _curve(values: np.ndarray, clustering: str) -> dict[int, float]:
+def _curve(values: np.ndarray, clustering: str, form: str) -> dict[int, float]:
     """The curve that the policy `auto` goes by; empty for a method that finds regions by itself."""
     from senca_ray.fit.regions import silhouette_curve
 
-    return {} if clustering == keys.OWN else silhouette_curve(values, clustering)
+    return {} if clustering == keys.OWN else silhouette_curve(values, clustering, form)
 
 
 def _markers(folder: Path, basis: _Basis, sample: Sample) -> pd.DataFrame:

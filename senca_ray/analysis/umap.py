@@ -8,23 +8,29 @@ import numpy as np
 
 LEAST_SPOTS = 5
 """Of fewer spots there is no layout: their neighbourhoods are all the same."""
+MOST_SPOTS = 20_000
+"""Of more spots as many are laid out, drawn at random: more points than a page can show apart."""
 _NEIGHBORS = 15
 """Spots that make up a neighbourhood, the spot itself among them; the library's own default."""
 
 
 def umap_layout(embedding: np.ndarray, kept: np.ndarray) -> np.ndarray | None:
-    """UMAP positions (N, 2) float32 of the kept spots, NaN for others; None for fewer than LEAST_SPOTS.
+    """UMAP positions (N, 2) float32 of up to MOST_SPOTS kept spots, NaN for others; None below LEAST_SPOTS.
 
     Shapes: embedding (N, D) finite, kept (N,) bool. The same embedding gives the same positions.
     """
-    values = np.asarray(embedding, dtype=np.float32)[kept]
+    from senca_ray.fit.cells import sampled_rows
+
+    shown = np.flatnonzero(kept)
+    shown = shown[sampled_rows(len(shown), MOST_SPOTS)]
+    values = np.asarray(embedding, dtype=np.float32)[shown]
     if len(values) < LEAST_SPOTS:
         return None
     layout = np.full((len(kept), 2), np.nan, dtype=np.float32)
     with warnings.catch_warnings():
         # Of a neighbourhood graph in parts, of packages that are not there: nothing a reader could mend.
         warnings.simplefilter("ignore")
-        layout[kept] = _positions(values)
+        layout[shown] = _positions(values)
     return layout
 
 

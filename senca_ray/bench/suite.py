@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable
 from senca_ray.bench.figure import Figure
 from senca_ray.errors import SencaError
 
-NAMES = ("startup", "prepare", "fit", "aggregator", "racing", "overhead")
-"""In the order measured: the long one last."""
+NAMES = ("startup", "prepare", "fit", "aggregator", "racing", "cohort", "images", "overhead", "scale")
+"""In the order measured: the long ones last."""
+
+LONGER = ("overhead", "scale")
+"""Figures of which there is more to measure: trials of 20 s, a section of 500,000 spots."""
 
 Say = Callable[[str], None]
 """Called with what is being measured."""
@@ -25,9 +28,9 @@ def chosen(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def measure(name: str, repeat: int, say: Say, *, long: bool = False) -> list[Figure]:
-    """Measure one of NAMES in `repeat` runs; `long` adds trials of 20 s to `overhead`."""
+    """Measure one of NAMES in `repeat` runs; `long` adds to those of LONGER what takes long."""
     measurement = importlib.import_module(f"senca_ray.bench.{name}").measure
-    if name == "overhead":
+    if name in LONGER:
         measurement = functools.partial(measurement, long=long)
     figures: list[Figure] = measurement(repeat, say)
     return figures

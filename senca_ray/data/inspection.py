@@ -14,59 +14,66 @@ from rich.table import Table
 from senca_ray import keys
 from senca_ray.config import PrepareConfig
 from senca_ray.data import readers, shards
-from senca_ray.data.images import open_image
+from senca_ray.data.images import open_picture
+from senca_ray.data.location import is_remote
+from senca_ray.data.near import near
 from senca_ray.data.prepare import find_sections
+from senca_ray.data.readers.tables import quantity
+from senca_ray.data.remote import bring, far_files
 from senca_ray.data.section import RawSection
+from senca_ray.data.store import open_store
 from senca_ray.errors import Problem, ProblemsError
 
 _Findings = tuple[Table, list[str], list[Problem]]
 
 
-def inspect(path: Path, format: str | None = None) -> tuple[Table, list[str], list[Problem]]:
-    """Look at a raw folder, a shard or a folder of shards; returns (table, notes, problems).
+def inspect(location: str | Path, format: str | None = None) -> _Findings:
+    """Look at raw sections, a shard or a folder of shards; returns (table, notes, problems).
 
-    Raises SencaError or ProblemsError when nothing can be read at all.
+    `location` is a folder, a file or an address (s3://, gs://). Raises SencaError or ProblemsError when
+    nothing can be read at all.
     """
+    if isinstance(location, str) and is_remote(location):
+        store = open_store(location)
+        if names := sorted(store.names()):
+            return _inspect_shards([store.uri(name) for name in names])
+        return _inspect_raw(location, format)
+    path = Path(location)
     if (path / keys.SHARD_FILE).is_file():
-        return _inspect_shards([path])
-    folders = sorted(p.parent for p in path.glob(f"[!.]*/{keys.SHARD_FILE}"))
+        return _inspect_shards([str(path)])
+    folders = sorted(str(p.parent) for p in path.glob(f"[!.]*/{keys.SHARD_FILE}"))
     return _inspect_shards(folders) if folders else _inspect_raw(path, format)
 
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
-        words = column in ("sample", "patient", "labels", "modality", "encoder")
+        words = column in ("sample", "patient", "labels", "format", "role", "encoder")
         table.add_column(column, justify="left" if words else "right", no_wrap=True)
     return table
 
 
-def _inspect_raw(path: Path, format: str | None) -> _Findings:
-    sections = find_sections(path, format)
+def _inspect_raw(location: str | Path, format: str | None) -> _Findings:
+    sections = find_sections(location, format)
+    formats = sorted({s.format for s in sections})
+    more = {"format": len(formats) > 1, "role": any(s.role == keys.TEST for s in sections)}
+    shown = [name for name, wanted in more.items() if wanted]
     table = _table(
-        f"{path}: {', '.join(sorted({s.format for s in sections}))}, {len(sections)} sections",
-        *(
-            "sample",
-            "patient",
-            "spots",
-            "genes",
-            "counts",
-            "k",
-            "undet.",
-            "labels",
-            "image",
-        ),
+        f"{location}: {', '.join(formats)}, {quantity(len(sections), 'section')}",
+        *("sample", "patient", *shown, "spots", "genes", "counts", "k", "undet.", "labels", "image"),
     )
     table.caption = "counts: median of a spot; k: labels without undetermined; undet.: spots with no label"
     notes: list[str] = []
     problems: list[Problem] = []
     for files in sections:
         try:
-            section = readers.reader(files.format).read(files, PrepareConfig.max_image_pixels)
+            with bring(files, far_files(files)) as here:
+                section = readers.reader(here.format).read(here, PrepareConfig.max_image_pixels)
+                first, *others = _raw_row(section)
         except ProblemsError as error:
             problems += error.problems
             continue
-        table.add_row(*_raw_row(section))
+        table.add_row(first, others[0], *(getattr(files, name) for name in shown), *others[1:])
         notes += [f"{files.sample}: {note}" for note in section.notes]
     return table, notes, problems
 
@@ -78,33 +85,37 @@ def _raw_row(section: RawSection) -> tuple[str, ...]:
     undetermined = labels.pop(keys.UNDETERMINED, 0)
     image = "none"
     if files.image is not None:
-        with open_image(files.image, PrepareConfig.max_image_pixels) as opened:
-            image = f"{opened.width} x {opened.height}"
+        with open_picture(files.image, PrepareConfig.max_image_pixels) as picture:
+            image = f"{picture.size[0]} x {picture.size[1]}"
     counts = (f"{len(section.spots):,}", f"{len(section.genes):,}", f"{np.median(totals):,.0f}")
     marks = (str(len(labels)), str(undetermined)) if section.labels else ("-", "-")
     return (files.sample, files.patient, *counts, *marks, files.label_source, image)
 
 
-def _inspect_shards(folders: list[Path]) -> _Findings:
+def _inspect_shards(uris: list[str]) -> _Findings:
     table = _table(
-        f"{len(folders)} shards",
+        quantity(len(uris), "shard"),
         *("sample", "patient", "spots", "genes", "K", "labels", "encoder", "MB"),
     )
     notes: list[str] = []
     problems: list[Problem] = []
-    for folder in folders:
-        meta: dict[str, Any] = shards.read_meta(str(folder))
-        size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+    for uri in uris:
+        with near(uri) as here:
+            folder = Path(here)
+            meta: dict[str, Any] = shards.read_meta(here)
+            size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+            damaged = [*shards.damaged_files(folder), *_changed(folder)]
         cells = ("sample", "patient", "spots", "genes", "neighbors", "label_source")
-        # The architecture; where its weights come from stands in the shard's own description.
-        encoder = meta["encoder"].split(" (")[0]
-        table.add_row(*(str(meta[c]) for c in cells), encoder, f"{size:.1f}")
+        # The architectures; where their weights come from stands in the shard's own description.
+        held = [one["name"] for one in meta.get("encoders", [])] or [meta["encoder"]]
+        encoders = ", ".join(name.split(" (")[0] for name in held)
+        table.add_row(*(str(meta[c]) for c in cells), encoders, f"{size:.1f}")
         notes += [f"{meta['sample']}: {note}" for note in meta["notes"]]
-        for name in [*shards.damaged_files(folder), *_changed(folder)]:
+        for name in damaged:
             message = (
                 "missing or changed since it was written; delete the shard and run `senca prepare` again"
             )
-            problems.append(Problem(meta["sample"], f"{folder.name}/{name}", message))
+            problems.append(Problem(meta["sample"], f"{uri.rpartition('/')[2]}/{name}", message))
     return table, notes, problems
 
 

@@ -3,30 +3,42 @@
     sections ──read, check, order genes (tasks)──> ──crop, encode, write (actors on GPUs)──> shards
 
 A section that is already prepared from the same files in the same way is not touched. A section with
-problems leaves no shard and does not stop the others; all problems are raised together at the end.
+problems leaves no shard and, unless told so, does not stop the others; all problems are raised together at
+the end. Sections stream: the process that calls holds their names, never their content.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import functools
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from senca_ray import cluster, keys
 from senca_ray.config import PrepareConfig
-from senca_ray.data import readers, shards
+from senca_ray.data import copies, readers, shards
+from senca_ray.data.location import is_remote
+from senca_ray.data.remote import far_files, local_view
 from senca_ray.data.section import SectionFiles
-from senca_ray.data.stages import GpuStage, Recipe, encode_and_write, fingerprint, read_section
+from senca_ray.data.stages import GpuStage, Recipe, Todo, encode_and_write, fingerprint, read_section
+from senca_ray.data.store import open_store
 from senca_ray.errors import Problem, ProblemsError, SencaError
-from senca_ray.files import write_text
+from senca_ray.model.encoders.files import weights_by_encoder
 
 Progress = Callable[[str, int, int], None]
 """Called with (sample just finished or '', sections done, sections in all)."""
+
+
+_RETRIES = 2
+"""How often a section whose worker was lost is tried again."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +51,15 @@ class Prepared:
     """Samples that this call prepared; the others were there already."""
 
 
-def find_sections(data: Path, format: str | None, samples: Iterable[str] = ()) -> list[SectionFiles]:
+def find_sections(data: str | Path, format: str | None, samples: Iterable[str] = ()) -> list[SectionFiles]:
     """Return the sections of a raw folder or of a cohort file; raises SencaError or ProblemsError.
 
-    `format` None: detected. `samples`: only these, all by default.
+    `data`: on disk, or an address (s3://, gs://), whose sections are those of a local view of it. `format`
+    None: detected. `samples`: only these, all by default.
     """
-    reader = readers.reader(format) if format else readers.detect(data)
-    sections = reader.find(data)
+    root = local_view(data) if isinstance(data, str) and is_remote(data) else Path(data)
+    reader = readers.reader(format) if format else readers.detect(root)
+    sections = reader.find(root)
     wanted = list(samples)
     known = [s.sample for s in sections]
     unknown = [s for s in wanted if s not in known]
@@ -55,102 +69,123 @@ def find_sections(data: Path, format: str | None, samples: Iterable[str] = ()) -
 
 
 def prepare(
-    data: Path,
-    store: Path,
+    data: str | Path,
+    store: str | Path,
     *,
     format: str | None = None,
     config: PrepareConfig | None = None,
-    weights: Path | None = None,
+    weights: Mapping[str, Path] | None = None,
     samples: Iterable[str] = (),
+    strict: bool = False,
     address: str | None = None,
     progress: Progress = lambda sample, done, total: None,
 ) -> Prepared:
-    """Prepare a raw cohort into `store`; returns where its shards are.
+    """Prepare a raw cohort into `store`, both on disk or in S3 or GCS; returns where its shards are.
 
-    Raises ProblemsError with every problem of every section (sections without problems are prepared all
-    the same), SencaError when the encoder cannot be had or the store cannot be written.
+    Raises ProblemsError with every problem of every section; sections without problems are prepared all the
+    same, unless `strict`: then the first one with problems ends it. Raises SencaError when the encoder cannot
+    be had or the store cannot be written.
     """
     config = config or PrepareConfig()
     sections = find_sections(data, format, samples)
     if not config.read_images:
         sections = [dataclasses.replace(s, image=None) for s in sections]
-    if weights is not None and not weights.is_file():
-        raise SencaError(
-            f"{weights}: no such file; --encoder-weights is a state dict of a torchvision ResNet"
-        )
-    recipe = Recipe(config, str(weights.resolve()) if weights else None, str(store.resolve()))
-    prints = {s.sample: fingerprint(s, recipe) for s in sections}
-    folders = {s: store / shards.shard_name(s, print_) for s, print_ in prints.items()}
-    missing = [s for s in sections if not folders[s.sample].exists()]
-    progress("", len(sections) - len(missing), len(sections))
+    given = weights_by_encoder(weights, config.encoders, "--encoder-weights")
+    # As every worker understands it, whatever folder it works in.
+    location = store if isinstance(store, str) and is_remote(store) else str(Path(store).resolve())
+    kept = open_store(location)
+    recipe = Recipe(config, {name: str(file) for name, file in given.items()}, location)
+    prints = _fingerprints(sections, recipe)
+    names = {sample: shards.shard_name(sample, print_) for sample, print_ in prints.items()}
+    missing: list[SectionFiles] = []
     problems: list[Problem] = []
-    if missing:
-        _check_store(store)
-        if any(s.image for s in missing):
-            _check_encoder(recipe)
-        with cluster.connected(address):
-            todo = [(s, prints[s.sample]) for s in missing]
-            problems = _run(
-                todo, recipe, lambda s, n: progress(s, len(sections) - len(missing) + n, len(sections))
-            )
-    _write_manifest(store, [f for f in folders.values() if f.exists()])
+    wanted = set(names.values())
+    progress("", len(wanted & kept.names()), len(sections))
+    if not wanted <= kept.names():
+        kept.check_writable()
+        with _alone(location):
+            there = kept.names()  # another process may have prepared some meanwhile
+            missing = [s for s in sections if names[s.sample] not in there]
+            if any(s.image for s in missing):
+                _check_encoder(recipe)
+            if missing:
+                before = len(sections) - len(missing)
+                with cluster.connected(address):
+                    todo = [Todo(s, prints[s.sample], far_files(s)) for s in missing]
+                    problems = _run(todo, recipe, strict, lambda s, n: progress(s, before + n, len(sections)))
+    there = kept.names()
+    good = {sample: name for sample, name in names.items() if name in there}
+    kept.add_to_manifest(good.values())
     if problems:
-        good = sum(f.exists() for f in folders.values())
-        scope = f"{len(sections)} sections ({good} without problems are prepared and kept)"
+        scope = f"{len(sections)} sections ({len(good)} without problems are prepared and kept)"
         raise ProblemsError(sorted(problems, key=lambda p: (p.sample, p.place)), scope)
-    return Prepared({s: str(f.resolve()) for s, f in folders.items()}, tuple(s.sample for s in missing))
+    uris = {sample: kept.uri(name) for sample, name in good.items()}
+    return Prepared(uris, tuple(s.sample for s in missing))
 
 
-def _check_store(store: Path) -> None:
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SencaError(f"{store}: cannot be created ({error.strerror}); choose another folder") from None
-    if not os.access(store, os.W_OK):
-        raise SencaError(f"{store}: not writable; choose another folder or change its permissions")
+def _alone(location: str) -> AbstractContextManager[object]:
+    """One process prepares into a folder at a time: another would only do the same work beside it."""
+    if is_remote(location):
+        return nullcontext()
+    return copies.locked(Path(location) / keys.LOCK_FILE, fcntl.LOCK_EX)
+
+
+def _fingerprints(sections: list[SectionFiles], recipe: Recipe) -> dict[str, str]:
+    """Fingerprint of every section by its name; files are read side by side, in small pieces."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        prints = pool.map(functools.partial(fingerprint, recipe=recipe), sections)
+        return dict(zip((s.sample for s in sections), prints, strict=True))
 
 
 def _check_encoder(recipe: Recipe) -> None:
-    """Load the encoder once here, so that a missing network or file is told before anything starts."""
+    """Load every encoder once here, so that a missing network or file is told before anything starts."""
     from senca_ray.model.image_encoder import load_encoder
 
-    load_encoder(recipe.config.encoders[0], Path(recipe.weights) if recipe.weights else None)
+    files = recipe.weights or {}
+    for name in recipe.config.encoders:
+        load_encoder(name, Path(files[name]) if name in files else None)
 
 
 def _run(
-    todo: list[tuple[SectionFiles, str]], recipe: Recipe, progress: Callable[[str, int], None]
+    todo: list[Todo],
+    recipe: Recipe,
+    strict: bool,
+    progress: Callable[[str, int], None],
 ) -> list[Problem]:
     """Prepare sections, each with its fingerprint, on the connected cluster; returns their problems."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext
+    from ray.util.annotations import RayDeprecationWarning
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.max_errored_blocks = -1  # the section of a lost worker is told below, the others go on
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     gpus = cluster.gpus()
     rows = ray.data.from_items(list(range(len(todo))), override_num_blocks=len(todo))
-    read = rows.map(functools.partial(read_section, todo=todo, recipe=recipe))
-    if gpus:
-        results = read.map(
-            GpuStage,  # type: ignore[arg-type]  # Ray makes the actor from the class
-            fn_constructor_kwargs={"recipe": recipe},
-            compute=ActorPoolStrategy(size=min(gpus, len(todo))),
-            num_gpus=1,
-        )
-    else:
-        results = read.map(functools.partial(encode_and_write, recipe=recipe))
+    with warnings.catch_warnings():
+        # No other parameter says how often a task is tried again; Ray Data's own answer is for ever.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        read = rows.map(functools.partial(read_section, todo=todo, recipe=recipe), max_retries=_RETRIES)
+        if gpus:
+            results = read.map(
+                GpuStage,  # type: ignore[arg-type]  # Ray makes the actor from the class
+                fn_constructor_kwargs={"recipe": recipe},
+                compute=ActorPoolStrategy(size=min(gpus, len(todo))),
+                num_gpus=1,
+            )
+        else:
+            results = read.map(functools.partial(encode_and_write, recipe=recipe), max_retries=_RETRIES)
     problems: list[Problem] = []
+    left = {one.files.sample: one.files for one in todo}
     for done, result in enumerate(results.iter_rows(), start=1):
         problems += [Problem(*p) for p in json.loads(result["problems"])]
+        del left[result["sample"]]
         progress(result["sample"], done)
+        if strict and problems:
+            return problems
+    for sample, files in left.items():
+        message = "its worker was lost, probably for want of memory; prepare it on a machine with more"
+        problems.append(Problem(sample, files.place(files.counts), message))
     return problems
-
-
-def _write_manifest(store: Path, folders: Iterable[Path]) -> None:
-    """Add these shards and the checksums of their descriptions to the store's manifest."""
-    path = store / keys.MANIFEST_FILE
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    current = known | {f.name: shards.sha256(f / keys.SHARD_FILE) for f in folders}
-    if current != known:
-        write_text(path, json.dumps(current, indent=2, sort_keys=True))

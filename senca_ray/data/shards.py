@@ -1,7 +1,7 @@
 """Shards: one prepared section each, a folder of Parquet files that every trial and method reads.
 
     SAMPLE-FINGERPRINT/
-      spots.parquet   a row a spot: position, labels, total count, neighbours, image features
+      spots.parquet   a row a spot: position, labels, total count, neighbours, image features of each encoder
       genes.parquet   a row a gene, most dispersed first: the spots that express it and their counts
       thumbnail.jpg   the section's image, small, for figures
       shard.json      what it is, how it was made, checksums of the above
@@ -28,11 +28,15 @@ from pyarrow import fs
 from scipy.sparse import csc_matrix, csr_matrix
 
 from senca_ray import keys
+from senca_ray.data.location import connect, in_words, is_remote
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Part of every fingerprint: a shard of another version is never taken for a current one."""
+
+FEATURES = "image_features"
+"""Column of the first encoder's features; those of a further one are in FEATURES.NAME."""
 
 _SPOT_ROWS, _GENE_ROWS = 4096, 256
 """Rows in a row group: small, so that memory stays bounded and a prefix reads little."""
@@ -55,13 +59,15 @@ class ShardContent:
     """(N, G) int32, genes in order."""
     dispersion: np.ndarray
     image_features: np.ndarray | None
-    """(N, F) float32."""
+    """(N, F) float32 of the first encoder."""
     patches: np.ndarray | None
     """(N, S, S, 3) uint8; only when asked for."""
     thumbnail: bytes | None
     """JPEG."""
     annotations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """(N,) label of each spot by each other annotator."""
+    more_features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """(N, F) float32 of every further encoder, by the name it was asked for with."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,9 @@ def _spots_table(content: ShardContent) -> pa.Table:
         columns["pixel_x"] = pa.array(content.pixel_xy[:, 0])
         columns["pixel_y"] = pa.array(content.pixel_xy[:, 1])
     if content.image_features is not None:
-        columns["image_features"] = _fixed(content.image_features)
+        columns[FEATURES] = _fixed(content.image_features)
+    for name, features in content.more_features.items():
+        columns[f"{FEATURES}.{name}"] = _fixed(features)
     if content.patches is not None:
         columns["patch"] = _fixed(content.patches.reshape(len(content.spots), -1))
     return pa.table(columns)
@@ -210,21 +218,20 @@ def sha256(path: Path) -> str:
 
 
 def _locate(uri: str) -> tuple[fs.FileSystem, str]:
-    if "://" in uri:
-        return fs.FileSystem.from_uri(uri)
-    return fs.LocalFileSystem(), uri
+    return connect(uri) if is_remote(uri) else (fs.LocalFileSystem(), uri)
 
 
 def read_meta(uri: str) -> dict[str, Any]:
     """Read a shard's description; raises SencaError when `uri` is no shard or one of another version."""
     filesystem, path = _locate(uri)
-    try:
-        with filesystem.open_input_file(f"{path}/{keys.SHARD_FILE}") as file:
-            meta = json.loads(file.read())
-    except FileNotFoundError:
-        raise SencaError(
-            f"{uri}: not a shard: {keys.SHARD_FILE} is missing; `senca prepare` makes shards"
-        ) from None
+    with in_words(uri):
+        try:
+            with filesystem.open_input_file(f"{path}/{keys.SHARD_FILE}") as file:
+                meta = json.loads(file.read())
+        except FileNotFoundError:
+            raise SencaError(
+                f"{uri}: not a shard: {keys.SHARD_FILE} is missing; `senca prepare` makes shards"
+            ) from None
     if not isinstance(meta, dict) or meta.get("schema") != SCHEMA_VERSION:
         raise SencaError(
             f"{uri}: a shard of another version; this one reads version {SCHEMA_VERSION}: "
@@ -233,14 +240,38 @@ def read_meta(uri: str) -> dict[str, Any]:
     return meta
 
 
-def read_sample(uri: str, genes: int) -> Sample:
+def features_column(meta: dict[str, Any], encoder: str) -> tuple[str, str] | None:
+    """Column and printed name of an encoder; `encoder` is either name of it ('': the first).
+
+    None for a section without image. Raises SencaError when the shard has no features of it.
+    """
+    if meta["modality"] != keys.RNA_IMAGE:
+        return None
+    held = [one["asked"] for one in meta.get("encoders", [])]
+    if encoder in ("", meta["encoder"], *held[:1]):
+        return FEATURES, meta["encoder"]
+    for one in meta.get("encoders", []):
+        if encoder in (one["asked"], one["name"]):
+            return f"{FEATURES}.{one['asked']}", one["name"]
+    wanted = " ".join(f"--encoder {name}" for name in [*held, encoder])
+    raise SencaError(
+        f"{meta['sample']}: no features of encoder {encoder!r} in its shard; it has those of "
+        f"{', '.join(held) or meta['encoder']}: choose one of them, or prepare again: "
+        f"`senca prepare DATA {wanted}`"
+    )
+
+
+def read_sample(uri: str, genes: int, encoder: str = "") -> Sample:
     """Read a shard's spots and its first `genes` genes (all, where it holds fewer).
 
-    Raises SencaError when `uri` is no shard.
+    `encoder` is the one whose image features are read, as `prepare` was asked for it or as result rows print
+    it; '': the first. Raises SencaError when `uri` is no shard, or the shard has no features of the encoder.
     """
     meta = read_meta(uri)
     filesystem, path = _locate(uri)
-    spots = pq.read_table(f"{path}/{keys.SPOTS_FILE}", filesystem=filesystem, columns=_spot_columns(meta))
+    features = features_column(meta, encoder)
+    columns = _spot_columns(meta) + ([features[0]] if features else [])
+    spots = pq.read_table(f"{path}/{keys.SPOTS_FILE}", filesystem=filesystem, columns=columns)
     with pq.ParquetFile(f"{path}/{keys.GENES_FILE}", filesystem=filesystem) as file:
         count = min(genes, file.metadata.num_rows)
         groups = list(range(-(-count // _GENE_ROWS)))
@@ -261,23 +292,26 @@ def read_sample(uri: str, genes: int) -> Sample:
         patient=meta["patient"],
         label_source=meta["label_source"],
         fingerprint=meta["fingerprint"],
-        encoder=meta["encoder"],
+        encoder=features[1] if features else meta["encoder"],
         genes=tuple(table["gene"].to_pylist()),
         counts=csr_matrix(counts),
         total_counts=spots["total_count"].to_numpy(),
         target_sum=meta["config"]["target_sum"],
         xy=np.column_stack([spots["x"].to_numpy(), spots["y"].to_numpy()]),
         neighbors=_matrix(spots, "neighbors"),
-        image_features=_matrix(spots, "image_features") if "image_features" in names else None,
+        image_features=_matrix(spots, features[0]) if features else None,
         labels=np.array(spots["label"].to_pylist()) if "label" in names else None,
         annotations=_annotations(meta, spots),
     )
 
 
+def read_features(spots_file: Path, column: str) -> np.ndarray:
+    """(N, F) float32: one column of features of a shard on this machine."""
+    return _matrix(pq.read_table(spots_file, columns=[column]), column)
+
+
 def _spot_columns(meta: dict[str, Any]) -> list[str]:
     columns = ["x", "y", "total_count", "neighbors"]
-    if meta["modality"] == keys.RNA_IMAGE:
-        columns.append("image_features")
     if meta["label_source"] != keys.UNLABELLED:
         columns.append("label")
     return columns + _annotation_columns(meta)

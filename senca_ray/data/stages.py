@@ -7,25 +7,24 @@ from the image and writes the shard. No Ray in here.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
+from senca_ray import keys
 from senca_ray.config import PrepareConfig
 from senca_ray.data import readers, shards
+from senca_ray.data.features import image_content
+from senca_ray.data.quality import expression_quality
+from senca_ray.data.remote import FarFiles, bring, fingerprint_of
 from senca_ray.data.section import RawSection, SectionFiles
+from senca_ray.data.store import open_store
 from senca_ray.errors import Problem, ProblemsError, SencaError
-
-if TYPE_CHECKING:
-    from senca_ray.model.image_encoder import Encoder
-
-_PATCHES_AT_ONCE = 256
-"""Patches in memory together: 40 MB at 224 pixels."""
+from senca_ray.model.encoders.files import weights_digest
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,19 @@ class Recipe:
     """What turns a section into a shard, the same for every section of a call."""
 
     config: PrepareConfig
-    weights: str | None
-    """File of encoder weights, for a ResNet."""
+    weights: Mapping[str, str] | None
+    """File of weights of each encoder that was given one, by the encoder's name."""
     store: str
+
+
+@dataclass(frozen=True)
+class Todo:
+    """One section to prepare."""
+
+    files: SectionFiles
+    fingerprint: str
+    far: FarFiles | None = None
+    """Where its files are to be brought from; None for files on disk."""
 
 
 def fingerprint(files: SectionFiles, recipe: Recipe) -> str:
@@ -50,8 +59,8 @@ def fingerprint(files: SectionFiles, recipe: Recipe) -> str:
         "part": files.part,
         "role": files.role,
         "config": dataclasses.asdict(recipe.config),
-        "weights": shards.sha256(Path(recipe.weights)) if recipe.weights else None,
-        "files": {files.place(p): digest(p) for p in files.paths()},
+        "weights": {name: weights_digest(Path(file)) for name, file in (recipe.weights or {}).items()},
+        "files": {files.place(p): fingerprint_of(p) or digest(p) for p in files.paths()},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -65,16 +74,32 @@ def digest(path: Path) -> str:
     return hashlib.sha256(listed.encode()).hexdigest()
 
 
-def read_section(row: dict[str, Any], todo: list[tuple[SectionFiles, str]], recipe: Recipe) -> dict[str, Any]:
+def read_section(row: dict[str, Any], todo: list[Todo], recipe: Recipe) -> dict[str, Any]:
     """Stage 1: read and check a section, order its genes and neighbours."""
-    files, print_ = todo[row["item"]]
+    one = todo[row["item"]]
+    content: shards.ShardContent | None = None
+    kept = None
+    with _failures(one.files) as problems, bring(one.files, one.far) as here:
+        section = readers.reader(here.format).read(here, recipe.config.max_image_pixels)
+        content = expression_content(section, recipe, one.fingerprint)
+        if one.files.image is None:
+            kept = section.files.image  # from inside another file, as a file of its own on this machine
+    return {"todo": one, "kept": kept, "content": content, "problems": problems}
+
+
+@contextmanager
+def _failures(files: SectionFiles) -> Iterator[list[Problem]]:
+    """Collects what goes wrong with one section in the block, so that the others go on."""
+    problems: list[Problem] = []
     try:
-        section = readers.reader(files.format).read(files, recipe.config.max_image_pixels)
-        content: shards.ShardContent | None = expression_content(section, recipe, print_)
-        problems: list[Problem] = []
+        yield problems
     except ProblemsError as error:
-        content, problems = None, list(error.problems)
-    return {"files": files, "content": content, "problems": _to_json(problems)}
+        problems += error.problems
+    except SencaError as error:
+        problems.append(Problem(files.sample, files.place(files.image or files.counts), str(error)))
+    except Exception as error:  # noqa: BLE001 - one section must not take a thousand others with it
+        message = f"failed with {type(error).__name__}: {error}; expected a section that can be prepared"
+        problems.append(Problem(files.sample, files.place(files.counts), message))
 
 
 def expression_content(section: RawSection, recipe: Recipe, fingerprint: str) -> shards.ShardContent:
@@ -103,6 +128,7 @@ def expression_content(section: RawSection, recipe: Recipe, fingerprint: str) ->
         "config": dataclasses.asdict(config),
         "raw_genes": len(section.genes),
         "notes": list(section.notes),
+        "quality": expression_quality(section),
     }
     if files.simulated:
         meta["simulated"] = True
@@ -135,58 +161,27 @@ class GpuStage:
 
 def encode_and_write(row: dict[str, Any], recipe: Recipe) -> dict[str, str]:
     """Stage 2: add what comes from the image and write the shard; problems come back as text."""
-    files: SectionFiles = row["files"]
+    one: Todo = row["todo"]
+    files = one.files
     content: shards.ShardContent | None = row["content"]
-    problems = row["problems"]
+    problems: list[Problem] = row["problems"]
     if content is not None:
-        try:
-            if files.image is not None:
-                content = with_image(content, files.image, recipe)
-            shards.write_shard(Path(recipe.store), content)
-        except SencaError as error:
-            problems = _to_json([Problem(files.sample, files.place(files.image or files.counts), str(error))])
-    return {"sample": files.sample, "problems": problems}
+        with _failures(files) as problems:
+            if content.meta["modality"] == keys.RNA_IMAGE:
+                with _with_image(one, row["kept"], recipe) as here:
+                    content = image_content(content, here, content.meta["spot_distance_um"], recipe)
+            open_store(recipe.store).write(content)
+    return {"sample": files.sample, "problems": json.dumps([dataclasses.astuple(p) for p in problems])}
 
 
-def with_image(content: shards.ShardContent, path: Path, recipe: Recipe) -> shards.ShardContent:
-    """Add the image's features, thumbnail and, where asked for, patches; raises SencaError."""
-    from senca_ray.data.images import open_image, thumbnail
-    from senca_ray.data.patches import crop_patches, spot_distance_pixels
-
-    config, pixels = recipe.config, content.pixel_xy
-    if pixels is None:
-        raise SencaError("an image without pixel positions of the spots; the reader has to give both")
-    encoder = _encoder(config.encoders[0], recipe.weights)
-    distance = spot_distance_pixels(pixels)
-    features, kept = [], []
-    with open_image(path, config.max_image_pixels) as image:
-        small, scale = thumbnail(image)
-        for start in range(0, len(pixels), _PATCHES_AT_ONCE):
-            some = pixels[start : start + _PATCHES_AT_ONCE]
-            patches = crop_patches(image, some, config.patch_radius * distance, config.patch_pixels)
-            features.append(encoder.features(patches))
-            if config.store_patches:
-                kept.append(patches)
-    added = {"encoder": encoder.name, "spot_distance_pixels": distance, "thumbnail_scale": scale}
-    return dataclasses.replace(
-        content,
-        meta=content.meta | added,
-        image_features=np.concatenate(features),
-        patches=np.concatenate(kept) if kept else None,
-        thumbnail=small,
-    )
-
-
-@functools.cache
-def _encoder(name: str, weights: str | None) -> Encoder:
-    """The encoder on this worker's device, loaded once a process."""
-    import torch
-
-    from senca_ray.model.image_encoder import load_encoder
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_encoder(name, Path(weights) if weights else None, device)
-
-
-def _to_json(problems: list[Problem]) -> str:
-    return json.dumps([dataclasses.astuple(p) for p in problems])
+@contextmanager
+def _with_image(one: Todo, kept: Path | None, recipe: Recipe) -> Iterator[SectionFiles]:
+    """The section's files with its image on this machine, which need not be the one that read the section."""
+    if one.files.image is not None:
+        with bring(one.files, one.far, only=[one.files.image]) as here:
+            yield here
+    elif kept is not None and kept.exists():
+        yield dataclasses.replace(one.files, image=kept)
+    else:
+        with bring(one.files, one.far) as here:
+            yield readers.reader(here.format).read(here, recipe.config.max_image_pixels).files

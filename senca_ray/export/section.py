@@ -86,7 +86,7 @@ def read_section(
     """
     shown = shown_row(portrait, rows)
     try:
-        sample, display = read_sample(shard, ALL_GENES), read_display(shard)
+        sample, display = read_sample(shard, ALL_GENES, shown[keys.ENCODER]), read_display(shard)
         image = None
         if display.thumbnail is not None:
             with Image.open(io.BytesIO(display.thumbnail)) as picture:

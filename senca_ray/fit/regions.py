@@ -12,8 +12,10 @@ from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
+from senca_ray import keys
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.fit.cells import SAMPLED, cells_of, joined, kmeans, sampled_rows
 from senca_ray.fit.scores import silhouette
 
 CLUSTERINGS = ("ward", "average", "complete", "kmeans", "gmm-tied", "leiden")
@@ -53,7 +55,9 @@ def parse_k_policy(text: str) -> KPolicy:
     )
 
 
-def choose_k(policy: str, sample: Sample, embedding: np.ndarray, clustering: str) -> int:
+def choose_k(
+    policy: str, sample: Sample, embedding: np.ndarray, clustering: str, form: str = keys.EXACT
+) -> int:
     """Number of regions under `policy`; embedding (N, D). Raises SencaError.
 
     `labels` counts the pathologist's labels without `undetermined` and so uses the answer (an oracle);
@@ -70,7 +74,7 @@ def choose_k(policy: str, sample: Sample, embedding: np.ndarray, clustering: str
                 "use fixed:N or auto"
             )
         return k
-    curve = silhouette_curve(embedding, clustering)
+    curve = silhouette_curve(embedding, clustering, form)
     if not curve:
         raise SencaError(
             f"{sample.name}: k policy 'auto' needs 3 spots or more, found {len(embedding)}; use fixed:N"
@@ -78,17 +82,17 @@ def choose_k(policy: str, sample: Sample, embedding: np.ndarray, clustering: str
     return max(curve, key=lambda k: (curve[k], -k))
 
 
-def silhouette_curve(embedding: np.ndarray, clustering: str) -> dict[int, float]:
+def silhouette_curve(embedding: np.ndarray, clustering: str, form: str = keys.EXACT) -> dict[int, float]:
     """Mean silhouette for k = 2..12 (below N) under the same clustering; embedding (N, D).
 
     What depends on a seed starts from seed 0 here, so that k does not vary with the seed of a trial.
     """
-    divide = _clusterer(embedding, clustering, seed=0)
-    curve = {k: silhouette(embedding, renumber(divide(k))) for k in AUTO_RANGE if k < len(embedding)}
+    divide = _clusterer(embedding, clustering, 0, form)
+    curve = {k: silhouette(embedding, renumber(divide(k)), form) for k in AUTO_RANGE if k < len(embedding)}
     return {k: value for k, value in curve.items() if not np.isnan(value)}
 
 
-def cluster(embedding: np.ndarray, k: int, clustering: str, seed: int) -> np.ndarray:
+def cluster(embedding: np.ndarray, k: int, clustering: str, seed: int, form: str = keys.EXACT) -> np.ndarray:
     """Cluster the spots of an embedding (N, D) into k regions (N,) int16, the largest being region 0.
 
     - ward, average, complete: agglomerative, whatever the seed.
@@ -105,13 +109,15 @@ def cluster(embedding: np.ndarray, k: int, clustering: str, seed: int) -> np.nda
       15 spots run together with others.
 
     `seed` matters to the last three, which return fewer than k regions where the embedding has fewer
-    distinct rows; gmm-tied also where no start fills all components. Raises SencaError for an
+    distinct rows; gmm-tied also where no start fills all components. In the form keys.LARGE agglomerative
+    clustering and leiden divide cells, k-means of which all spots follow (fit/cells.py), k-means starts from
+    theirs, and a mixture is learnt from a sample of the spots: see docs/scale.md. Raises SencaError for an
     impossible k, an unknown clustering, or values not finite.
     """
     n_spots = len(embedding)
     if not 1 <= k <= n_spots:
         raise SencaError(f"k = {k} found; expected 1 to {n_spots}, the number of spots; change the k policy")
-    divide = _clusterer(embedding, clustering, seed)
+    divide = _clusterer(embedding, clustering, seed, form)
     return np.zeros(n_spots, dtype=np.int16) if k == 1 else renumber(divide(k))
 
 
@@ -123,7 +129,7 @@ def renumber(raw: np.ndarray) -> np.ndarray:
     return rank[inverse]
 
 
-def _clusterer(embedding: np.ndarray, clustering: str, seed: int) -> Divide:
+def _clusterer(embedding: np.ndarray, clustering: str, seed: int, form: str) -> Divide:
     """What divides an embedding (N, D) into a given number of regions (N,), numbered in any order."""
     if clustering not in CLUSTERINGS:
         raise SencaError(f"clustering {clustering!r} found; expected one of {', '.join(CLUSTERINGS)}")
@@ -133,16 +139,34 @@ def _clusterer(embedding: np.ndarray, clustering: str, seed: int) -> Divide:
             "the embedding holds NaN or infinite values, so it cannot be clustered; "
             "training diverged: lower learning_rate or mse_weight"
         )
+    large = form == keys.LARGE
+    if large and clustering != "gmm-tied":
+        return _large(values, clustering, seed)
     if clustering == "kmeans":
         return lambda k: _kmeans(values, k, seed)
     if clustering in ("gmm-tied", "leiden"):
         from senca_ray.fit.leiden import leiden
 
         distinct, row = np.unique(values, axis=0, return_inverse=True)
-        divide = _mixture(values, seed) if clustering == "gmm-tied" else leiden(values, seed)
+        if clustering == "gmm-tied":
+            some = sampled_rows(len(values), SAMPLED) if large and len(values) > SAMPLED else None
+            divide = _mixture(_principal_axes(values, some), some, seed)
+        else:
+            divide = leiden(values, seed)
         # Neither could divide equal rows in a way that means anything.
         return lambda k: row if len(distinct) <= k else divide(k)
     return lambda k: AgglomerativeClustering(k, linkage=clustering).fit_predict(values)
+
+
+def _large(values: np.ndarray, clustering: str, seed: int) -> Divide:
+    """The same for a large section, by its cells."""
+    cells = cells_of(values)
+    if clustering == "kmeans":
+        return lambda k: kmeans(values, cells, k, seed)
+    if clustering == "leiden":
+        divide = _clusterer(cells.centres, clustering, seed, keys.EXACT)
+        return lambda k: divide(k)[cells.of]
+    return joined(cells, clustering)
 
 
 def _kmeans(values: np.ndarray, k: int, seed: int) -> np.ndarray:
@@ -152,11 +176,11 @@ def _kmeans(values: np.ndarray, k: int, seed: int) -> np.ndarray:
         return KMeans(k, n_init=_STARTS, random_state=seed).fit_predict(values)
 
 
-def _mixture(values: np.ndarray, seed: int) -> Divide:
-    """Gaussian mixtures with tied covariance."""
+def _mixture(axes: np.ndarray, learnt_from: np.ndarray | None, seed: int) -> Divide:
+    """Gaussian mixtures with tied covariance of positions (N, R), learnt from some of the spots or all."""
     from sklearn.mixture import GaussianMixture
 
-    axes = _principal_axes(values)
+    part = axes if learnt_from is None else axes[learnt_from]
 
     def divide(k: int) -> np.ndarray:
         # Starts one after the other, as scikit-learn would draw them for n_init, to see what each one fills.
@@ -167,15 +191,25 @@ def _mixture(values: np.ndarray, seed: int) -> Divide:
             with warnings.catch_warnings():
                 # After 100 steps the likelihood moves too little to matter.
                 warnings.simplefilter("ignore", ConvergenceWarning)
-                regions = model.fit_predict(axes[:, : len(axes) - k])
+                regions = model.fit_predict(part[:, : len(part) - k])
+            if learnt_from is not None:
+                regions = model.predict(axes)
             found.append((len(np.unique(regions)), model.lower_bound_, regions))
         return max(found, key=lambda one: one[:2])[2]
 
     return divide
 
 
-def _principal_axes(values: np.ndarray) -> np.ndarray:
-    """Positions (N, R) of values (N, D) along their R principal axes with variance; the first one's is 1."""
-    left, spread, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
-    kept = spread >= spread[0] * max(values.shape) * np.finfo(float).eps
-    return left[:, kept] * spread[kept] / max(spread[0], np.finfo(float).tiny) * np.sqrt(len(values))
+def _principal_axes(values: np.ndarray, learnt_from: np.ndarray | None) -> np.ndarray:
+    """Positions (N, R) of values (N, D) along their R principal axes with variance; the first one's is 1.
+
+    The axes are those of some of the spots, or of all.
+    """
+    part = values if learnt_from is None else values[learnt_from]
+    mean = part.mean(axis=0)
+    left, spread, axes = np.linalg.svd(part - mean, full_matrices=False)
+    kept = spread >= spread[0] * max(part.shape) * np.finfo(float).eps
+    largest = max(spread[0], np.finfo(float).tiny)
+    if learnt_from is not None:
+        return np.asarray((values - mean) @ axes[kept].T / largest * np.sqrt(len(part)))
+    return left[:, kept] * spread[kept] / largest * np.sqrt(len(values))

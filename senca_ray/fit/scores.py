@@ -18,8 +18,11 @@ from sklearn.metrics.cluster import contingency_matrix
 from senca_ray import keys
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.fit.cells import sampled_rows
 
 PAS_NEIGHBORS, PAS_DIFFERENT = 10, 6
+SILHOUETTE_SPOTS = 5_000
+"""Spots from which the silhouette of a large section is estimated, all distances among which are computed."""
 
 
 def score(
@@ -28,6 +31,7 @@ def score(
     regions: np.ndarray,
     pair: tuple[str, str] | None = None,
     undetermined: bool = False,
+    form: str = keys.EXACT,
 ) -> dict[str, Any]:
     """Score the regions of one section, in which every spot has one.
 
@@ -35,7 +39,7 @@ def score(
     then that is a label like any other.
 
     Shapes: embedding (N, D), or None for regions that come from none (no silhouette then); regions (N,)
-    integers. Returns keys.ARI, NMI, SILHOUETTE, CHAOS, PAS
+    integers; form as in `silhouette`. Returns keys.ARI, NMI, SILHOUETTE, CHAOS, PAS
     (floats, NaN where undefined), N_SPOTS, N_SCORED, LABEL_F1 (label -> F1) and PAIR_AMI, the last two
     None where they do not apply. Without labels only the label-free scores are numbers.
     Raises SencaError when the arrays do not belong to the section.
@@ -50,7 +54,7 @@ def score(
     result: dict[str, Any] = {
         keys.ARI: math.nan,
         keys.NMI: math.nan,
-        keys.SILHOUETTE: math.nan if embedding is None else silhouette(embedding, regions),
+        keys.SILHOUETTE: math.nan if embedding is None else silhouette(embedding, regions, form),
         keys.CHAOS: chaos(sample.xy, regions),
         keys.PAS: pas(sample.nearest(PAS_NEIGHBORS), regions),
         keys.N_SPOTS: n_spots,
@@ -73,8 +77,14 @@ def score(
     return result
 
 
-def silhouette(embedding: np.ndarray, regions: np.ndarray) -> float:
-    """Mean silhouette of the regions in the embedding (Euclidean); NaN unless 2 <= regions < N."""
+def silhouette(embedding: np.ndarray, regions: np.ndarray, form: str = keys.EXACT) -> float:
+    """Mean silhouette of the regions in the embedding (Euclidean); NaN unless 2 <= regions < N.
+
+    In the form keys.LARGE of SILHOUETTE_SPOTS spots, always the same ones.
+    """
+    if form == keys.LARGE:
+        chosen = sampled_rows(len(regions), SILHOUETTE_SPOTS)
+        embedding, regions = embedding[chosen], regions[chosen]
     if not 2 <= len(np.unique(regions)) < len(regions):
         return math.nan
     return float(silhouette_score(embedding, regions))

@@ -20,7 +20,7 @@ from senca_ray.errors import SencaError
 from senca_ray.fit.section import section_tensors
 from senca_ray.fit.threads import one_thread
 from senca_ray.model.graph_transformer import dropout_mask
-from senca_ray.model.losses import loss_terms
+from senca_ray.model.losses import Drawn, draw, loss_terms
 from senca_ray.model.senca import Output, SectionTensors, Senca
 
 
@@ -73,7 +73,7 @@ def train(
 
         def losses() -> Losses:
             mask = dropout_mask(section.expression.shape, setting.dropout, masks).to(device)
-            return _losses(model(section, mask), section, setting)
+            return _losses(model(section, mask), section, setting, _drawn(section, setting, seed, training))
 
         training = _Training([seed], list(model.parameters()), [masks], setting.learning_rate)
         training.run(losses, setting.epochs, checkpoint)
@@ -102,12 +102,15 @@ def train_batch(
         def output(weights: dict[str, Tensor], mask: Tensor | None = None) -> Output:
             return functional_call(models[0], weights, (section, mask))
 
-        def losses_of_one(weights: dict[str, Tensor], mask: Tensor) -> Losses:
-            return _losses(output(weights, mask), section, setting)
+        def losses_of_one(weights: dict[str, Tensor], mask: Tensor, drawn: Drawn | None) -> Losses:
+            return _losses(output(weights, mask), section, setting, drawn)
 
         def losses() -> Losses:
-            drawn = [dropout_mask(section.expression.shape, setting.dropout, m) for m in masks]
-            return vmap(losses_of_one)(weights, torch.stack(drawn).to(device))
+            mask = torch.stack([dropout_mask(section.expression.shape, setting.dropout, m) for m in masks])
+            drawn = [d for s in seeds if (d := _drawn(section, setting, s, training)) is not None]
+            stacked = Drawn(*map(torch.stack, zip(*drawn, strict=True))) if drawn else None
+            in_dims = (0, 0, 0 if drawn else None)
+            return vmap(losses_of_one, in_dims)(weights, mask.to(device), stacked)
 
         training = _Training(list(seeds), list(weights.values()), list(masks), setting.learning_rate)
         # Inside vmap no tensor says that it wants a gradient, so the fused forms of attention would keep
@@ -150,8 +153,18 @@ def initialise(section: SectionTensors, setting: Setting, seed: int) -> tuple[Se
     return model.to(section.expression), torch.Generator().manual_seed(masks_seed)
 
 
-def _losses(output: Output, section: SectionTensors, setting: Setting) -> Losses:
-    terms = loss_terms(output, section, setting.temperature, setting.contrast)
+def _drawn(section: SectionTensors, setting: Setting, seed: int, training: _Training) -> Drawn | None:
+    """What the next step of a seed contrasts; None: everything, or nothing."""
+    if section.blocks is None or section.image_features is None or not setting.contrast:
+        return None
+    # A generator for each epoch, so that the masks are those of the exact form, and nothing has to be kept
+    # for going on after an interruption.
+    own = np.random.SeedSequence((seed, len(training.losses))).generate_state(1)
+    return draw(section, torch.Generator().manual_seed(int(own[0])))
+
+
+def _losses(output: Output, section: SectionTensors, setting: Setting, drawn: Drawn | None) -> Losses:
+    terms = loss_terms(output, section, setting.temperature, setting.contrast, drawn)
     return terms.total(setting.mse_weight), {k: v for k, v in terms._asdict().items() if v is not None}
 
 

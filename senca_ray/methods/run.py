@@ -16,6 +16,7 @@ from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.fit.form import form_of
 from senca_ray.fit.refinement import refine
 from senca_ray.fit.regions import CLUSTERINGS, choose_k, cluster, parse_k_policy, renumber
 from senca_ray.fit.scores import score
@@ -84,12 +85,14 @@ def run_seeds(
 
     A seed is embedded once and read by every protocol; where the seed matters to the clustering alone, all
     seeds share one embedding, and what it took counts for each. On a GPU the seeds are trained as one batched
-    model; on a CPU one after the other, because batching gains nothing there.
+    model; on a CPU one after the other, because batching gains nothing there, and so are those of a large
+    section, one of which fills a GPU.
     """
+    batched = device != "cpu" and form_of(setting, len(sample.xy)) == keys.EXACT
     if reason := method.missing():
         for _ in seeds:
             yield [SencaError(reason)] * len(protocols)
-    elif len(seeds) > 1 and device != "cpu" and isinstance(method, TrainedMethod):
+    elif len(seeds) > 1 and batched and isinstance(method, TrainedMethod):
         yield from _run_batch(method, sample, setting, seeds, protocols, device, checkpoint)
     elif method.fixed_embedding and seeds:
         yield from _run_fixed(method, sample, setting, seeds, protocols)
@@ -128,7 +131,8 @@ def _run(
         embed = partial(method.embed, sample, setting, seed)
         if isinstance(method, TrainedMethod):
             embed = partial(embed, device, checkpoint)
-        return _readings(method, sample, *_timed(embed), seed, protocols, device)
+        form = form_of(setting, len(sample.xy))
+        return _readings(method, sample, *_timed(embed), seed, protocols, device, form)
 
 
 def _run_fixed(
@@ -141,7 +145,8 @@ def _run_fixed(
     ks: dict[Protocol, int] = {}
     for seed in seeds:
         with threadpool_limits(1):
-            results = _readings(method, sample, embedding, seconds, seed, protocols, "cpu", ks)
+            form = form_of(setting, len(sample.xy))
+            results = _readings(method, sample, embedding, seconds, seed, protocols, "cpu", form, ks)
         for protocol, result in zip(protocols, results, strict=True):
             if isinstance(result, Outcome):
                 ks[protocol] = result.k
@@ -159,25 +164,26 @@ def _run_regions(
     method: RegionMethod, sample: Sample, setting: Setting, seed: int, protocols: Sequence[Protocol]
 ) -> list[Result]:
     """One seed of a method that has to be told k: fitted once for every k that the protocols ask for."""
+    form = form_of(setting, len(sample.xy))
     fitted: dict[int, tuple[Embedding | Exception, float]] = {}
     results: list[Result] = []
     for protocol in protocols:
-        k = _caught(partial(_k_beforehand, protocol.k_policy, sample))
+        k = _caught(partial(_k_beforehand, protocol.k_policy, sample, form))
         if isinstance(k, Exception):
             results.append(k)
             continue
         if k not in fitted:
             fitted[k] = _timed(partial(method.segment, sample, setting, seed, k))
-        results += _readings(method, sample, *fitted[k], seed, (protocol,), "cpu", {protocol: k})
+        results += _readings(method, sample, *fitted[k], seed, (protocol,), "cpu", form, {protocol: k})
     return results
 
 
-def _k_beforehand(policy: str, sample: Sample) -> int:
+def _k_beforehand(policy: str, sample: Sample, form: str) -> int:
     """k of a method that has to be told it: under `auto` what suits the smoothed principal components."""
     if parse_k_policy(policy).kind != "auto":
         return choose_k(policy, sample, sample.xy, "kmeans")
     components = SmoothedPca().embed(sample, Setting(), 0).values
-    return choose_k(policy, sample, components, "kmeans")
+    return choose_k(policy, sample, components, "kmeans", form)
 
 
 def _run_batch(
@@ -196,9 +202,10 @@ def _run_batch(
 
     batch, seconds = _timed(embed)
     embeddings = [batch] * len(seeds) if isinstance(batch, Exception) else batch
+    form = form_of(setting, len(sample.xy))
     for seed, embedding in zip(seeds, embeddings, strict=True):
         with threadpool_limits(1):
-            yield _readings(method, sample, embedding, seconds / len(seeds), seed, protocols, device)
+            yield _readings(method, sample, embedding, seconds / len(seeds), seed, protocols, device, form)
 
 
 def _readings(
@@ -209,6 +216,7 @@ def _readings(
     seed: int,
     protocols: Sequence[Protocol],
     device: str,
+    form: str,
     ks: Mapping[Protocol, int] = _NOT_SETTLED,
 ) -> list[Result]:
     """What every protocol makes of an embedding that took `seconds`; `ks` are those settled before."""
@@ -216,7 +224,9 @@ def _readings(
         return [embedding] * len(protocols)
     return [
         _caught(
-            partial(_outcome, method, sample, embedding, seconds, seed, protocol, device, ks.get(protocol))
+            partial(
+                _outcome, method, sample, embedding, seconds, seed, protocol, device, form, ks.get(protocol)
+            )
         )
         for protocol in protocols
     ]
@@ -230,6 +240,7 @@ def _outcome(
     seed: int,
     protocol: Protocol,
     device: str,
+    form: str,
     k: int | None,
 ) -> Outcome:
     """Regions and scores of an embedding that took `seconds`; `k` where it is settled."""
@@ -248,11 +259,11 @@ def _outcome(
         found = renumber(_own_regions(method, embedding)[kept])
         k = k if k is not None else len(np.unique(found))
     else:
-        k = choose_k(protocol.k_policy, part, values, clustering) if k is None else k
-        found = cluster(values, k, clustering, seed)
+        k = choose_k(protocol.k_policy, part, values, clustering, form) if k is None else k
+        found = cluster(values, k, clustering, seed, form)
     if protocol.refined:
         found = refine(found, part.nearest(REFINE_NEIGHBORS))
-    scores = score(part, values, found, protocol.pair, protocol.undetermined == keys.SCORED)
+    scores = score(part, values, found, protocol.pair, protocol.undetermined == keys.SCORED, form)
     regions = np.full(len(kept), keys.NO_REGION, dtype=np.int16)
     regions[kept] = found
     seconds += embedding.earlier_seconds + time.perf_counter() - started

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from senca_ray.config import Attention, Softmax
-from senca_ray.model.graph_transformer import neighborhood_mean
+from senca_ray.model.graph_transformer import MADE_AGAIN_FROM, made_again, neighborhood_mean
+
+_PARTS = 8
+"""Parts in which the neighbourhoods of many spots are attended to."""
 
 
 def neighborhood_attention(
@@ -20,6 +24,14 @@ def neighborhood_attention(
     Source: eqs. 3-4, with the softmax over the neighbours' weights ("neighbours") or, as the
     parentheses are set in print, over the features of the weighted sum ("product").
     """
+    if len(query) < MADE_AGAIN_FROM:
+        return _attended(query, key, value, neighborhood, softmax)
+    # Every spot's neighbours side by side are K + 1 times the section: a part at a time.
+    parts = zip(query.chunk(_PARTS), neighborhood.chunk(_PARTS), strict=True)
+    return torch.cat([made_again(_attended, q, key, value, near, softmax) for q, near in parts])
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor, neighborhood: Tensor, softmax: Softmax) -> Tensor:
     scores = (query[:, None, :] * key[neighborhood]).sum(dim=2) / math.sqrt(key.shape[1])
     weights = scores.softmax(dim=1) if softmax == "neighbours" else scores
     attended = (weights[:, :, None] * value[neighborhood]).sum(dim=1)

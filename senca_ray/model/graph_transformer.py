@@ -5,11 +5,26 @@ Shape suffixes throughout `model`: N spots, G genes, F image features, K neighbo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 HEADS = 4
+MADE_AGAIN_FROM = 30_000
+"""From so many spots on memory is worth more than time: see `made_again`."""
+
+
+class Blocks(NamedTuple):
+    """The spots of a large section in L blocks, of which self-attention sees the means."""
+
+    block: Tensor
+    """(N,) int64, the block of each spot."""
+    sizes: Tensor
+    """(L,) float32, spots in each block."""
 
 
 def dropout_mask(shape: tuple[int, ...], rate: float, generator: torch.Generator) -> Tensor:
@@ -28,19 +43,40 @@ def neighborhood_mean(values: Tensor, neighborhood: Tensor) -> Tensor:
     return values[neighborhood].mean(dim=1)
 
 
-def self_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def group_mean(values: Tensor, groups: Tensor, sizes: Tensor) -> Tensor:
+    """Pool (N, E) to the mean of each group of spots; groups (N,) int64, sizes (T,). Returns (T, E)."""
+    sums = values.new_zeros(len(sizes), values.shape[1]).index_add(0, groups, values)
+    return sums / sizes[:, None]
+
+
+def self_attention(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks | None = None) -> Tensor:
     """Attend from every spot to all spots; all shapes (N, E), heads are slices of E.
 
-    Four heads, or one where E does not divide by four. The only place where spots meet all spots.
+    Four heads, or one where E does not divide by four. The only place where spots meet all spots: with
+    `blocks` they meet the mean key and value of each block instead, which weighs as much as its spots.
     """
     n_spots, embedding = query.shape
     heads = HEADS if embedding % HEADS == 0 else 1
+    bias = None
+    if blocks is not None:
+        key, value = (group_mean(x, *blocks) for x in (key, value))
+        bias = blocks.sizes.log().expand(n_spots, -1)
 
     def split(x: Tensor) -> Tensor:
-        return x.view(1, n_spots, heads, -1).transpose(1, 2)
+        return x.view(1, len(x), heads, -1).transpose(1, 2)
 
-    attended = functional.scaled_dot_product_attention(split(query), split(key), split(value))
+    attended = functional.scaled_dot_product_attention(split(query), split(key), split(value), bias)
     return attended.transpose(1, 2).reshape(n_spots, embedding)
+
+
+def made_again(function: Callable[..., Tensor], spots: Tensor, *others: object) -> Tensor:
+    """Apply a function to (N, E) and others; for a gradient it is run again on the way back.
+
+    What it computes in between would else be kept: gigabytes of a section of 500,000 spots.
+    """
+    if not spots.requires_grad:  # nor does any tensor inside vmap, where nothing can be run again
+        return function(spots, *others)
+    return cast(Tensor, checkpoint(function, spots, *others, use_reentrant=False))
 
 
 class GraphTransformer(nn.Module):
@@ -56,15 +92,26 @@ class GraphTransformer(nn.Module):
             nn.Linear(embedding, hidden), nn.ELU(), nn.Linear(hidden, embedding)
         )
 
-    def forward(self, expression: Tensor, neighborhood: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        expression: Tensor,
+        neighborhood: Tensor,
+        mask: Tensor | None = None,
+        blocks: Blocks | None = None,
+    ) -> Tensor:
         """Embed every spot's expression in its spatial context.
 
         Shapes: expression (N, G); neighborhood (N, K+1) int64, column 0 is the spot itself; mask (N, G)
-        from `dropout_mask`, None outside training. Returns R (N, E).
+        from `dropout_mask`, None outside training; blocks as in `self_attention`. Returns R (N, E).
         """
         masked = expression if mask is None else expression * mask
         spots = neighborhood_mean(self.embed(masked), neighborhood)
+        if len(spots) < MADE_AGAIN_FROM:
+            return self._transformed(spots, blocks)
+        return made_again(self._transformed, spots, blocks)
+
+    def _transformed(self, spots: Tensor, blocks: Blocks | None) -> Tensor:
         query, key, value = self.query_key_value(spots).chunk(3, dim=1)
-        attended = self.heads_out(self_attention(query, key, value))
+        attended = self.heads_out(self_attention(query, key, value, blocks))
         block = self.feed_forward(self.norm(attended))
         return functional.elu(spots + block)

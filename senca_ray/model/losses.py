@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from senca_ray.model.graph_transformer import neighborhood_mean
+from senca_ray.model.graph_transformer import group_mean, neighborhood_mean
 from senca_ray.model.senca import Output, SectionTensors
+
+DRAWN = 2048
+"""Tiles, and spots, that a step contrasts in the large form: more than the sections of the paper have."""
+
+
+class Drawn(NamedTuple):
+    """The rows that one step of a large section contrasts, drawn without replacement."""
+
+    tiles: Tensor
+    """(up to DRAWN,) int64."""
+    spots: Tensor
+    """(up to DRAWN,) int64, whose neighbourhoods are windows."""
 
 
 class LossTerms(NamedTuple):
@@ -30,38 +43,57 @@ class LossTerms(NamedTuple):
         return loss
 
 
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+def nt_xent(first: Tensor, second: Tensor, temperature: float, drawn_from: int | None = None) -> Tensor:
     """Contrast the rows of two views, row i of one with row i of the other; both (M, E).
 
     Each of the 2M rows has to tell its partner from the 2M - 2 other rows, by cosine similarity.
-    Returns the mean over the 2M rows. Source: NT-Xent of SimCLR, the paper's [5].
+    Returns the mean over the 2M rows. Where the M pairs were drawn from more, `drawn_from` of them, every
+    other row stands for as many as it was drawn from, and the result estimates what all pairs would give.
+    Source: NT-Xent of SimCLR, the paper's [5].
     """
     rows = functional.normalize(torch.cat([first, second]), dim=1)
     # Dividing the rows, not the (2M, 2M) product, by the temperature is the same and cheaper.
     logits = (rows / temperature) @ rows.T
     # No row is its own partner. Autograd need not know: the softmax is 0 there, and so is the gradient.
     logits.detach().diagonal().fill_(-torch.inf)
+    if drawn_from is not None and drawn_from > len(first):
+        # Others weighing w each is the partner weighing 1 / w: both differ by a constant alone.
+        weight = math.log((2 * drawn_from - 2) / (2 * len(first) - 2))
+        for offset in (len(first), -len(first)):
+            logits.detach().diagonal(offset).sub_(weight)
     partner = torch.arange(len(rows), device=rows.device).roll(len(first))
     return functional.cross_entropy(logits, partner)
 
 
-def tile_mean(values: Tensor, tiles: Tensor, tile_sizes: Tensor) -> Tensor:
-    """Pool (N, E) to the mean of each tile; tiles (N,) int64, tile_sizes (T,). Returns (T, E)."""
-    sums = values.new_zeros(len(tile_sizes), values.shape[1]).index_add(0, tiles, values)
-    return sums / tile_sizes[:, None]
+def draw(section: SectionTensors, generator: torch.Generator) -> Drawn:
+    """Draw the rows that one step of a large section contrasts."""
+    device = section.tiles.device
+    tiles, spots = (
+        torch.randperm(n, generator=generator)[:DRAWN].to(device)
+        for n in (len(section.tile_sizes), len(section.tiles))
+    )
+    return Drawn(tiles, spots)
 
 
 def loss_terms(
-    output: Output, section: SectionTensors, temperature: float, contrast: bool = True
+    output: Output,
+    section: SectionTensors,
+    temperature: float,
+    contrast: bool = True,
+    drawn: Drawn | None = None,
 ) -> LossTerms:
     """Compute the terms of eq. 1; pooling and windowing as docs/model.md reads section 3.5.
 
-    `contrast=False` leaves the two NT-Xent terms out.
+    `contrast=False` leaves the two NT-Xent terms out; `drawn` has them estimated from a part of the rows.
     """
     reconstruction = functional.mse_loss(output.reconstruction, output.encoder_input)
     if output.image is None or not contrast:
         return LossTerms(None, None, reconstruction)
-    image_p, rna_p = (tile_mean(x, section.tiles, section.tile_sizes) for x in (output.image, output.rna))
-    image_w, rna_w = (neighborhood_mean(x, section.neighborhood) for x in (output.image, output.rna))
-    pooled, windowed = nt_xent(image_p, rna_p, temperature), nt_xent(image_w, rna_w, temperature)
+    views, neighborhood = (output.image, output.rna), section.neighborhood
+    image_p, rna_p = (group_mean(x, section.tiles, section.tile_sizes) for x in views)
+    if drawn is not None:
+        image_p, rna_p, neighborhood = image_p[drawn.tiles], rna_p[drawn.tiles], neighborhood[drawn.spots]
+    image_w, rna_w = (neighborhood_mean(x, neighborhood) for x in views)
+    pooled = nt_xent(image_p, rna_p, temperature, len(section.tile_sizes))
+    windowed = nt_xent(image_w, rna_w, temperature, len(section.tiles))
     return LossTerms(pooled, windowed, reconstruction)

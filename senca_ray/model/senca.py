@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from senca_ray.config import Setting
 from senca_ray.model.cross_attention import NeighborhoodCrossAttention
-from senca_ray.model.graph_transformer import GraphTransformer
+from senca_ray.model.graph_transformer import Blocks, GraphTransformer
 
 
 class SectionTensors(NamedTuple):
@@ -24,6 +24,8 @@ class SectionTensors(NamedTuple):
     """(T,) float32, spots in each tile."""
     image_features: Tensor | None
     """(N, F) float32 frozen-encoder features standardised over the section; None without an image."""
+    blocks: Blocks | None = None
+    """Of a section in its large form; None in the exact one, where spots meet all spots."""
 
 
 class Output(NamedTuple):
@@ -70,7 +72,7 @@ class Senca(nn.Module):
 
     def forward(self, section: SectionTensors, mask: Tensor | None = None) -> Output:
         """Embed every spot of a section; mask (N, G) drops expression in training. Source: eq. 2."""
-        rna = self.rna_branch(section.expression, section.neighborhood, mask)
+        rna = self.rna_branch(section.expression, section.neighborhood, mask, section.blocks)
         image = None if section.image_features is None else self.image_branch(section.image_features)
         fused = self.cross_attention(rna, image, section.neighborhood)
         encoder_input = standardise(fused) if self.target == "standardised" else fused

@@ -20,6 +20,7 @@ from senca_ray.data.near import near
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 from senca_ray.fit.consensus import Agreement, agreement, consensus, stability, typical
+from senca_ray.fit.form import form_of
 from senca_ray.fit.scores import score
 from senca_ray.methods import method
 from senca_ray.methods.memory import peak_memory_mb
@@ -98,7 +99,8 @@ def run_trial(
     """
     used, device = method(trial.method), device_of(method(trial.method), device)
     try:
-        sample = _read(trial.shard, genes_needed(used, trial.setting, trial.protocols))
+        genes = genes_needed(used, trial.setting, trial.protocols)
+        sample = _read(trial.shard, genes, trial.setting.encoder)
     except (SencaError, OSError, ValueError) as error:
         return failed_rows(trial, _reason(error))
     done: dict[int, list[dict[str, Any]]] = {}
@@ -203,7 +205,7 @@ def _consensus_row(
         # Under the policy `auto` seeds may differ in k.
         k = int(np.median([r[keys.K] for r in rows]))
         with threadpool_limits(1):
-            found = consensus(partitions, k)
+            found = consensus(partitions, k, row[keys.FORM])
             scores = score(part, None, found, protocol.pair, protocol.undetermined == keys.SCORED)
             alike = stability(pairs)
     except Exception as error:  # noqa: BLE001  as of a seed: the reason is this row's result
@@ -273,6 +275,7 @@ def _row(trial: Trial, key: dict[str, Any], sample: Sample | None, device: str) 
             keys.MODALITY: sample.modality,
             keys.LABEL_SOURCE: sample.label_source,
             keys.ENCODER: sample.encoder,
+            keys.FORM: form_of(trial.setting, len(sample.xy)),
             keys.FINGERPRINT: sample.fingerprint,
         }
     return row
@@ -299,9 +302,10 @@ def _version(package: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=2)
-def _read(shard: str, genes: int) -> Sample:
+def _read(shard: str, genes: int, encoder: str) -> Sample:
     """A worker goes through one section's settings in turn, so the last shards read stay in memory."""
-    return shards.read_sample(near(shard), genes)
+    with near(shard) as here:
+        return shards.read_sample(here, genes, encoder)
 
 
 def to_config(trial: Trial) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def result_row(**changes: Any) -> dict[str, Any]:
         keys.PEAK_MEMORY_MB: 700.0,
         keys.DEVICE: "cpu",
         keys.ENCODER: "resnet18",
+        keys.FORM: keys.EXACT,
         keys.FINGERPRINT: "f" * 64,
         keys.VERSIONS: json.dumps({"torch": "2.13.0"}),
         keys.CONFIG: "{}",

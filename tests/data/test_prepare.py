@@ -1,18 +1,21 @@
 """`prepare` through a real local Ray Data, on tiny sections."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from her2st_folder import append, counts_file, edit, write_section
+from toys import grid
 
 from senca_ray import keys
 from senca_ray.config import PrepareConfig
 from senca_ray.data.inspection import inspect
 from senca_ray.data.prepare import find_sections, prepare
 from senca_ray.data.shards import read_meta, read_sample, sha256
-from senca_ray.data.stages import Recipe, fingerprint
+from senca_ray.data.stages import Recipe, Todo, encode_and_write, fingerprint, read_section
 from senca_ray.errors import ProblemsError, SencaError
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -70,7 +73,7 @@ def test_the_fingerprint_knows_the_config_and_the_weights(cohort: Path, tmp_path
         assert fingerprint(section, Recipe(config, None, "b")) in prints  # the store is no matter
         for content in ("one", "two"):
             weights.write_text(content)
-            prints.add(fingerprint(section, Recipe(config, str(weights), "a")))
+            prints.add(fingerprint(section, Recipe(config, {"random": str(weights)}, "a")))
     assert len(prints) == 6
 
 
@@ -96,8 +99,8 @@ def test_inspect_tells_a_changed_shard(cohort: Path, tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_there(cohort: Path, tmp_path: Path) -> None:
-    with pytest.raises(SencaError, match="no such file; --encoder-weights"):
-        prepare(cohort, tmp_path / "s", config=CONFIG, weights=tmp_path / "nothing")
+    with pytest.raises(SencaError, match=r"--encoder-weights: .*nothing: no such file"):
+        prepare(cohort, tmp_path / "s", config=CONFIG, weights={"random": tmp_path / "nothing"})
 
 
 def test_a_manifest_that_cannot_be_written_is_told_in_words(
@@ -118,3 +121,57 @@ def test_images_can_be_left_unread(cohort: Path, tmp_path: Path) -> None:
     first = sorted(prepare(cohort, tmp_path / "s", config=PrepareConfig(read_images=False)).shards.items())[0]
     sample = read_sample(first[1], 10)
     assert sample.image_features is None and sample.modality == keys.RNA and sample.labels is not None
+
+
+def many(root: Path, broken: set[int], sections: int = 30) -> Path:
+    """Sections without image; the counts of the broken ones are no numbers."""
+    rng = np.random.default_rng(0)
+    spots = [(int(x), int(y)) for x, y in grid(5, 4)]
+    for number in range(sections):
+        name = f"A{number}"
+        write_section(root, name, spots, rng.poisson(9, (20, 3)), ["fat"] * 20, image=False)
+        if number in broken:
+            edit(counts_file(root, name), "0x0\t", "0x0\t-")
+    return root
+
+
+@pytest.mark.parametrize(("strict", "told"), [(True, 1), (False, 2)])
+def test_strict_ends_at_the_first_problem(tmp_path: Path, strict: bool, told: int) -> None:
+    cohort, store = many(tmp_path / "many", {0, 29}), tmp_path / "s"
+    with pytest.raises(ProblemsError) as error:
+        prepare(cohort, store, config=PrepareConfig(min_gene_count=1), strict=strict)
+    assert len(error.value.problems) == told
+    assert strict or len([p for p in store.iterdir() if p.is_dir()]) == 28
+
+
+def test_whatever_fails_in_one_section_is_told_and_the_others_finish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_one(row: dict[str, Any], todo: Any, recipe: Any) -> dict[str, Any]:
+        """Takes its worker down for one section, as a lack of memory would."""
+        from senca_ray.data.stages import read_section
+
+        if todo[row["item"]].files.sample == "A1":
+            os._exit(1)
+        return read_section(row, todo, recipe)
+
+    cohort, store = many(tmp_path / "many", set(), 4), tmp_path / "s"
+    monkeypatch.setattr("senca_ray.data.prepare.read_section", lose_one)
+    with pytest.raises(ProblemsError, match=r"1 problem.*(?s:.)*A1  .*its worker was lost"):
+        prepare(cohort, store, config=PrepareConfig(min_gene_count=1))
+    assert len([p for p in store.iterdir() if p.is_dir()]) == 3
+
+
+def test_an_error_nobody_foresaw_is_one_section_s_problem(
+    cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, files: object, max_image_pixels: int) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("senca_ray.data.readers.her2st.Her2stReader.read", fail)
+    todo = [Todo(files, "0") for files in find_sections(cohort, None)]
+    row = encode_and_write(
+        read_section({"item": 0}, todo, Recipe(CONFIG, None, "s")), Recipe(CONFIG, None, "s")
+    )
+    ((sample, _, message),) = json.loads(row["problems"])
+    assert sample == "A1" and "RuntimeError: a bug" in message

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,52 @@ def test_display_of_a_section_without_image(tmp_path: Path) -> None:
     assert display.thumbnail is None and display.thumbnail_xy is None
     assert display.labels is not None and len(display.labels) == len(display.xy) == 48
     assert display.spots[:2] == toy_section(tmp_path / "raw").spots[:2] and len(set(display.spots)) == 48
+
+
+def write_encoders(folder: Path, names: list[str]) -> Path:
+    """A shard with features of several encoders, each all of one number: its place."""
+    content = toy_content(toy_section(folder / "raw"))
+    features = {name: np.full((48, 3 + i), float(i), dtype=np.float32) for i, name in enumerate(names)}
+    encoders = [
+        {"asked": name, "name": f"{name} (made up)", "key": f"{i:064x}"} for i, name in enumerate(names)
+    ]
+    about = {"modality": keys.RNA_IMAGE, "encoder": f"{names[0]} (made up)", "encoders": encoders}
+    first, *others = names
+    content = dataclasses.replace(
+        content,
+        meta=content.meta | about,
+        image_features=features[first],
+        more_features={name: features[name] for name in others},
+    )
+    return write_shard(folder / "s", content)
+
+
+def test_encoders_lie_side_by_side_whatever_they_are_called(tmp_path: Path) -> None:
+    """Names hold dots and colons, and one may begin as another does."""
+    names = ["timm:vit", "timm:vit.a1_in1k", "resnet18", "timm:vit.a1_in1k.b", "image_features"]
+    shard = str(write_encoders(tmp_path, names))
+    for place, name in enumerate(names):
+        for asked in (name, f"{name} (made up)"):
+            sample = read_sample(shard, 5, asked)
+            assert sample.encoder == f"{name} (made up)" and sample.image_features is not None
+            assert sample.image_features.shape == (48, 3 + place) and (sample.image_features == place).all()
+    assert read_sample(shard, 5).encoder == "timm:vit (made up)"
+    with pytest.raises(
+        SencaError, match="no features of encoder 'resnet50' in its shard; it has those of timm:vit, "
+    ):
+        read_sample(shard, 5, "resnet50")
+
+
+def test_only_the_features_asked_for_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = str(write_encoders(tmp_path, ["a", "b"]))
+    read_table, columns = shards.pq.read_table, []
+
+    def watched(*args: object, **kwargs: object) -> object:
+        table = read_table(*args, **kwargs)
+        columns.append({name for name in table.column_names if name.startswith("image_features")})
+        return table
+
+    monkeypatch.setattr(shards.pq, "read_table", watched)
+    for name in ("", "b"):
+        read_sample(shard, 5, name)
+    assert columns == [{"image_features"}, {"image_features.b"}]

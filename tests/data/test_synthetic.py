@@ -26,6 +26,7 @@ from senca_ray import keys
 from senca_ray.config import PrepareConfig
 from senca_ray.data.graph import nearest_neighbors
 from senca_ray.data.patches import crop_patches, spot_distance_pixels
+from senca_ray.data.pictures.pillow import PillowPicture
 from senca_ray.data.preprocess import normalised_dispersion
 from senca_ray.data.readers.her2st import Her2stReader
 from senca_ray.data.synthetic import simulate_cohort
@@ -188,7 +189,9 @@ def observed() -> Observed:
     sections = [simulate_section(patient, section) for patient in range(3) for section in range(2)]
     encoder = load_encoder("efficientnet-lite0")
     features = [
-        encoder.features(crop_patches(Image.fromarray(s.image), s.pixel_xy, SPOT_PIXELS, PATCH_PIXELS))
+        encoder.features(
+            crop_patches(PillowPicture(Image.fromarray(s.image)), s.pixel_xy, SPOT_PIXELS, PATCH_PIXELS)
+        )
         for s in sections
     ]
     return Observed(sections, [log_normalised(s.counts) for s in sections], features)

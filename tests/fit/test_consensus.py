@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
+from senca_ray import keys
 from senca_ray.errors import SencaError
 from senca_ray.fit.consensus import agreement, consensus, stability, typical
 from senca_ray.fit.regions import renumber
@@ -47,6 +48,33 @@ def test_as_many_regions_as_asked_for_and_spots_never_told_apart_stay_together(
     found = consensus(given_partitions, k)
     assert len(np.unique(found)) == min(k, len(np.unique(groups)))
     assert all(len(np.unique(found[groups == group])) == 1 for group in np.unique(groups))
+
+
+@pytest.mark.parametrize("patterns", [3, 2000])
+@settings(max_examples=30, deadline=None)
+@given(partitions(), st.integers(1, 3), st.randoms(use_true_random=False))
+def test_of_a_large_section_too(
+    patterns: int, given_partitions: list[np.ndarray], k: int, random: object
+) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("senca_ray.fit.consensus.PATTERNS", patterns)
+        found = consensus(given_partitions, k, keys.LARGE)
+        renamed = [np.array(random.sample(range(100), 5))[p] for p in given_partitions]  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(consensus(renamed, k, keys.LARGE), found)
+    groups = np.unique(np.stack(given_partitions), axis=1, return_inverse=True)[1].ravel()
+    assert len(np.unique(found)) == min(k, len(np.unique(groups)))
+    assert all(len(np.unique(found[groups == group])) == 1 for group in np.unique(groups))
+
+
+@pytest.mark.parametrize("patterns", [30, 2000])
+def test_the_large_form_agrees_with_the_exact_one(patterns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senca_ray.fit.consensus.PATTERNS", patterns)
+    rng = np.random.default_rng(0)
+    truth = np.repeat([0, 1, 2], [90, 60, 30])
+    noisy = [np.where(rng.random(180) < 0.2, rng.integers(0, 3, 180), truth) for _ in range(7)]
+    large = consensus(noisy, 3, keys.LARGE)
+    assert adjusted_rand_score(truth, large) > 0.9
+    assert adjusted_rand_score(consensus(noisy, 3), large) > 0.9
 
 
 def test_the_majority_wins() -> None:

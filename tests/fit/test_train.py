@@ -21,6 +21,8 @@ from senca_ray.errors import SencaError
 from senca_ray.fit import train as training
 from senca_ray.fit.section import section_tensors
 from senca_ray.fit.train import initialise, train, train_batch, untrained
+from senca_ray.model import cross_attention, graph_transformer
+from senca_ray.model import losses as losses_module
 from senca_ray.model.losses import loss_terms
 from senca_ray.model.senca import SectionTensors
 
@@ -367,3 +369,47 @@ def test_an_interrupted_batch_goes_on_to_the_same_numbers(sample: Sample) -> Non
 def test_the_state_of_another_seed_is_not_gone_on_from(sample: Sample) -> None:
     setting = dataclasses.replace(SETTING, epochs=6)
     assert train(sample, setting, 2, checkpoint=interrupted()).losses == train(sample, setting, 2).losses
+
+
+LARGE = dataclasses.replace(SETTING, form="large", epochs=4)
+
+
+def test_a_large_section_trains_to_nearly_the_same_embedding(sample: Sample) -> None:
+    exact, large = train(sample, dataclasses.replace(LARGE, form="exact"), 3), train(sample, LARGE, 3)
+    assert exact.losses != large.losses
+    np.testing.assert_allclose(large.losses, exact.losses, rtol=1e-3)
+    spread = np.linalg.norm(exact.embedding - exact.embedding.mean(axis=0))
+    assert np.linalg.norm(large.embedding - exact.embedding) < 0.02 * spread
+    standing_still = train(sample, dataclasses.replace(LARGE, learning_rate=1e-30), 3)
+    assert np.array_equal(standing_still.embedding, untrained(sample, LARGE, 3))
+
+
+def test_a_large_section_is_contrasted_in_part(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(sample, LARGE, 3)
+    monkeypatch.setattr(losses_module, "DRAWN", 40)
+    part = train(sample, LARGE, 3)
+    assert part.terms["windowed"][0] != whole.terms["windowed"][0]
+    np.testing.assert_allclose(part.terms["windowed"], whole.terms["windowed"], rtol=0.05)
+    assert part.terms["reconstruction"][0] == whole.terms["reconstruction"][0]  # the masks are the same
+    batch = train_batch(sample, LARGE, (4, 3))[1]
+    assert isinstance(batch, training.Trained)
+    np.testing.assert_allclose(batch.losses, part.losses, rtol=1e-5)
+
+
+def test_what_is_made_again_gives_the_same_numbers(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = train(sample, LARGE, 3)
+    for module in (graph_transformer, cross_attention):
+        monkeypatch.setattr(module, "MADE_AGAIN_FROM", 100)
+    np.testing.assert_allclose(train(sample, LARGE, 3).losses, kept.losses, rtol=1e-5)
+    batch = train_batch(sample, LARGE, (3, 4))[0]
+    assert isinstance(batch, training.Trained)
+    np.testing.assert_allclose(batch.losses, kept.losses, rtol=1e-5)
+
+
+def test_a_large_section_goes_on_to_the_same_numbers(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses_module, "DRAWN", 40)
+    checkpoint = InMemory(fails_in=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(sample, LARGE, 1, checkpoint=checkpoint)
+    checkpoint.fails_in = None
+    assert train(sample, LARGE, 1, checkpoint=checkpoint).losses == train(sample, LARGE, 1).losses

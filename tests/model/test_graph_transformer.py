@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional
 
 from senca_ray.model.graph_transformer import (
+    Blocks,
     GraphTransformer,
     dropout_mask,
     neighborhood_mean,
@@ -72,3 +73,20 @@ def test_dropout_mask_keeps_the_mean_and_reads_only_its_generator() -> None:
     assert set(mask.unique().tolist()) == {0.0, 1.25}
     assert mask.mean().item() == pytest.approx(1, abs=0.02)
     assert torch.equal(dropout_mask((3, 2), 0.0, torch.Generator()), torch.ones(3, 2))
+
+
+def test_blocks_of_one_spot_are_the_exact_attention() -> None:
+    query, key, value = torch.randn(3, 12, 8, generator=torch.Generator().manual_seed(0))
+    blocks = Blocks(torch.arange(12).flip(0), torch.ones(12))
+    torch.testing.assert_close(self_attention(query, key, value, blocks), self_attention(query, key, value))
+
+
+def test_a_block_weighs_as_much_as_its_spots() -> None:
+    generator = torch.Generator().manual_seed(0)
+    block = torch.tensor([0, 1, 1, 2, 2, 2, 2])
+    query = torch.randn(7, 8, generator=generator)
+    key, value = torch.randn(2, 3, 8, generator=generator)
+    blocks = Blocks(block, torch.bincount(block).float())
+    # Where the spots of a block are alike nothing is lost.
+    found = self_attention(query, key[block], value[block], blocks)
+    torch.testing.assert_close(found, self_attention(query, key[block], value[block]))

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from senca_ray.model.losses import LossTerms, loss_terms, nt_xent, tile_mean
+from senca_ray.model.graph_transformer import group_mean
+from senca_ray.model.losses import LossTerms, loss_terms, nt_xent
 from senca_ray.model.senca import Output, SectionTensors
 
 
@@ -23,9 +24,9 @@ def test_nt_xent_prefers_the_right_partners() -> None:
     assert nt_xent(rows, rows, 0.1) < nt_xent(rows, rows.roll(1, 0), 0.1)
 
 
-def test_tile_mean_pools_each_tile() -> None:
+def test_group_mean_pools_each_tile() -> None:
     values = torch.tensor([[1.0, 2.0], [3.0, 4.0], [10.0, 20.0]])
-    pooled = tile_mean(values, torch.tensor([1, 1, 0]), torch.tensor([1.0, 2.0]))
+    pooled = group_mean(values, torch.tensor([1, 1, 0]), torch.tensor([1.0, 2.0]))
     assert pooled.tolist() == [[10.0, 20.0], [2.0, 3.0]]
 
 
@@ -65,3 +66,16 @@ def test_a_section_without_image_has_nothing_to_contrast() -> None:
     terms = loss_terms(output, section, 0.5)
     assert terms.pooled is None and terms.windowed is None
     torch.testing.assert_close(terms.total(40), 40 * terms.reconstruction)
+
+
+def test_drawn_rows_estimate_what_all_rows_give() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(400, 6, generator=generator)
+    second = first + 0.5 * torch.randn(400, 6, generator=generator)
+    everything = nt_xent(first, second, 0.5).item()
+    drawn = [torch.randperm(400, generator=generator)[:100] for _ in range(30)]
+    estimates = torch.stack([nt_xent(first[d], second[d], 0.5, drawn_from=400) for d in drawn])
+    assert estimates.mean().item() == pytest.approx(everything, rel=0.01)
+    # Fewer others to tell the partner from would be easier.
+    assert nt_xent(first[drawn[0]], second[drawn[0]], 0.5).item() < 0.85 * everything
+    assert nt_xent(first, second, 0.5, drawn_from=400).item() == everything

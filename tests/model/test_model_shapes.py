@@ -9,8 +9,13 @@ from torch import Tensor
 
 from senca_ray.config import Setting
 from senca_ray.model.cross_attention import NeighborhoodCrossAttention, neighborhood_attention
-from senca_ray.model.graph_transformer import GraphTransformer, neighborhood_mean, self_attention
-from senca_ray.model.losses import nt_xent, tile_mean
+from senca_ray.model.graph_transformer import (
+    GraphTransformer,
+    group_mean,
+    neighborhood_mean,
+    self_attention,
+)
+from senca_ray.model.losses import nt_xent
 from senca_ray.model.senca import SectionTensors, Senca
 
 checked = jaxtyped(typechecker=beartype)
@@ -44,7 +49,7 @@ def mean(values: Float[Tensor, "N E"], neighborhood: Int64[Tensor, "N K"]) -> Fl
 def pool(
     values: Float[Tensor, "N E"], tiles: Int64[Tensor, " N"], sizes: Float[Tensor, " T"]
 ) -> Float[Tensor, "T E"]:
-    return tile_mean(values, tiles, sizes)
+    return group_mean(values, tiles, sizes)
 
 
 @checked

@@ -49,6 +49,16 @@ def test_each_seed_is_a_row_the_store_accepts(toy_shard: str) -> None:
     assert rows[0][keys.MODALITY] == keys.RNA and rows[0][keys.ENCODER] == "none"
     assert json.loads(rows[0][keys.CONFIG])["hvgs"] == 30
     assert rows[0][keys.PAIR_AMI] is not None
+    assert {row[keys.FORM] for row in rows} == {keys.EXACT}
+
+
+def test_the_large_form_is_named_in_every_row(toy_shard: str) -> None:
+    large = trial(toy_shard, setting=dataclasses.replace(SMALL, form="large"))
+    rows = run_trial(large)
+    assert [row[keys.STATUS] for row in checked(rows)] == [keys.OK] * 3
+    assert {row[keys.FORM] for row in rows} == {keys.LARGE}
+    simple = run_trial(dataclasses.replace(large, method="smoothed-pca", protocol=Protocol(k_policy="auto")))
+    assert [(row[keys.STATUS], row[keys.FORM]) for row in simple] == [(keys.OK, keys.LARGE)] * 3
 
 
 def test_the_same_seed_gives_the_same_scores_whatever_else_runs(toy_shard: str) -> None:

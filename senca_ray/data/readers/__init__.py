@@ -6,15 +6,30 @@ import functools
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from senca_ray.data.readers.breast_atlas import BreastAtlasReader
 from senca_ray.data.readers.cohort_file import CohortFileReader
+from senca_ray.data.readers.h5ad import H5adReader
 from senca_ray.data.readers.her2st import Her2stReader
+from senca_ray.data.readers.legacy_st import LegacyStReader
+from senca_ray.data.readers.spatial_data import SpatialDataReader
+from senca_ray.data.readers.visium import VisiumReader
+from senca_ray.data.readers.visium_hd import VisiumHdReader
 from senca_ray.data.section import Reader
 from senca_ray.errors import SencaError
 
 ENTRY_POINTS = "senca_ray.readers"
 """Group of entry points in which another package names its readers."""
 
-_OWN: tuple[Reader, ...] = (CohortFileReader(), Her2stReader())
+_OWN: tuple[Reader, ...] = (
+    CohortFileReader(),
+    Her2stReader(),
+    VisiumHdReader(),
+    VisiumReader(),
+    BreastAtlasReader(),
+    LegacyStReader(),
+    H5adReader(),
+    SpatialDataReader(),
+)
 """In the order in which `detect` tries them."""
 
 

@@ -9,7 +9,7 @@ samples:                                  # or a CSV with these columns, a row a
     image: scans/P1.ome.tif               # full-resolution image in place of the one found
     labels: labels/P1.csv                 # label file in place of the one found
     label_column: annotation
-    label_source: annotated               # or transferred
+    label_source: annotated               # or transferred, simulated
     role: test                            # left out: tuning
 """
 
@@ -53,7 +53,7 @@ class Entry:
     """Label file in place of the one found."""
     label_column: str | None = None
     """Column of the labels; left out: the format's own."""
-    label_source: Literal["annotated", "transferred"] | None = None
+    label_source: Literal["annotated", "transferred", "simulated"] | None = None
     """Left out: as the format tells, else annotated."""
     role: Literal["tuning", "test"] = "tuning"
     """Test sections take no part in any choice of settings."""
@@ -137,6 +137,7 @@ class CohortFileReader:
                 changes[field] = path.parent / given
         if entry.label_source is not None:
             changes["label_source"] = entry.label_source
+            changes["simulated"] = section.simulated or entry.label_source == keys.SIMULATED
         elif section.label_source == keys.UNLABELLED and (entry.labels or entry.label_column):
             changes["label_source"] = keys.ANNOTATED
         return dataclasses.replace(section, **changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,13 @@ from senca_ray.data.readers.her2st_files import (
     read_labels,
     read_spot_file,
 )
+from senca_ray.data.readers.positions import frame_problem
 from senca_ray.data.readers.tables import quantity, quote_some
 from senca_ray.data.section import RawSection, SectionFiles
 from senca_ray.errors import ProblemsError
+
+SPOT_DISTANCE_UM = 200.0
+"""Centre to centre on the arrays of 1,007 spots (33 x 35 places): Ståhl et al., Science 2016."""
 
 
 class Her2stReader:
@@ -53,44 +58,54 @@ class Her2stReader:
         The position of a spot (`xy`) is its integer array coordinates, which are spot distances. The image
         is decoded once to find damage and is not kept.
         """
-        findings = Findings(files)
-        counts = read_counts(findings)
-        table = read_spot_file(findings)
-        labels = None if files.labels is None else read_labels(findings, files.labels)
-        if files.annotations:
-            names = ", ".join(name for name, _ in files.annotations)
-            findings.notes.append(f"labels of further annotators: {names}")
-        others = {name: read_labels(findings, path, _by(name)) for name, path in files.annotations}
-        size = read_image_size(findings, max_image_pixels)
-        kept, pixel_xy, spot_labels = np.array([], dtype=np.int64), None, None
-        annotations: dict[str, tuple[str, ...]] = {}
-        if counts is not None:
-            kept = _match_spots(findings, counts.spots, table)
-            kept_spots = [counts.spots[i] for i in kept]
-            if table is not None and size is not None:
-                pixel_xy = _match_pixels(findings, kept_spots, table, size)
-            if labels is not None and files.labels is not None:
-                _check_known(findings, files.labels, labels, counts.spots, table)
-                spot_labels = _match_labels(findings, kept_spots, labels)
-            for name, path in files.annotations:
-                if (found := others[name]) is not None:
-                    _check_known(findings, path, found, counts.spots, table, _by(name))
-                    _check_labelled(findings, path, found)
-                    annotations[name] = _match_labels(findings, kept_spots, found, _by(name))
-        if findings.problems or counts is None or counts.matrix is None:
-            raise ProblemsError(findings.problems, "1 section")
-        spots = tuple(counts.spots[i] for i in kept)
-        return RawSection(
-            files=files,
-            spots=spots,
-            genes=counts.genes,
-            counts=counts.matrix[kept],
-            xy=np.array([spot.split("x") for spot in spots], dtype=np.float64),
-            pixel_xy=pixel_xy,
-            labels=spot_labels,
-            annotations=annotations,
-            notes=tuple(findings.notes),
-        )
+        section = read_section(Findings(files), max_image_pixels)
+        return dataclasses.replace(section, spot_distance_um=SPOT_DISTANCE_UM)
+
+
+def read_section(findings: Findings, max_image_pixels: int, *, selected_needed: bool = True) -> RawSection:
+    """Read and check the files of a section on a spatial transcriptomics array, whatever folder they are in.
+
+    Raises ProblemsError, also with what `findings` held before. `selected_needed`: whether the spot file has
+    to say which spots are selected.
+    """
+    files = findings.files
+    counts = read_counts(findings)
+    table = read_spot_file(findings, selected_needed=selected_needed)
+    labels = None if files.labels is None else read_labels(findings, files.labels)
+    if files.annotations:
+        names = ", ".join(name for name, _ in files.annotations)
+        findings.notes.append(f"labels of further annotators: {names}")
+    others = {name: read_labels(findings, path, _by(name)) for name, path in files.annotations}
+    size = read_image_size(findings, max_image_pixels)
+    kept, pixel_xy, spot_labels = np.array([], dtype=np.int64), None, None
+    annotations: dict[str, tuple[str, ...]] = {}
+    if counts is not None:
+        kept = _match_spots(findings, counts.spots, table)
+        kept_spots = [counts.spots[i] for i in kept]
+        if table is not None and size is not None:
+            pixel_xy = _match_pixels(findings, kept_spots, table, size)
+        if labels is not None and files.labels is not None:
+            _check_known(findings, files.labels, labels, counts.spots, table)
+            spot_labels = _match_labels(findings, kept_spots, labels)
+        for name, path in files.annotations:
+            if (found := others[name]) is not None:
+                _check_known(findings, path, found, counts.spots, table, _by(name))
+                _check_labelled(findings, path, found)
+                annotations[name] = _match_labels(findings, kept_spots, found, _by(name))
+    if findings.problems or counts is None or counts.matrix is None:
+        raise ProblemsError(findings.problems, "1 section")
+    spots = tuple(counts.spots[i] for i in kept)
+    return RawSection(
+        files=files,
+        spots=spots,
+        genes=counts.genes,
+        counts=counts.matrix[kept],
+        xy=np.array([spot.split("x") for spot in spots], dtype=np.float64),
+        pixel_xy=pixel_xy,
+        labels=spot_labels,
+        annotations=annotations,
+        notes=tuple(findings.notes),
+    )
 
 
 def _by(annotator: str) -> str:
@@ -141,6 +156,8 @@ def _match_pixels(
             "probably the spot file is for another resolution of the image; rescale pixel_x and pixel_y or "
             "use that image",
         )
+    elif findings.files.spots is not None and (wrong := frame_problem(pixel_xy, size)):
+        findings.problem(findings.files.spots, wrong)
     return pixel_xy if len(listed) == len(spots) else None
 
 

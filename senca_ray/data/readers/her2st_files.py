@@ -88,16 +88,23 @@ def _to_counts(
     return csr_matrix(values.astype(np.int32))
 
 
-def read_spot_file(findings: Findings) -> pd.DataFrame | None:
-    """Read the spot file: `selected`, and with an image pixel_x and pixel_y, by spot name."""
+def read_spot_file(findings: Findings, *, selected_needed: bool = True) -> pd.DataFrame | None:
+    """Read the spot file: `selected`, and with an image pixel_x and pixel_y, by spot name.
+
+    Where `selected` is not needed and the file has no such column, every spot is.
+    """
     path = findings.files.spots
     if path is None:
         findings.notes.append("no spot file: positions are taken from the spots' names")
         return None
     pixels = ["pixel_x", "pixel_y"] if findings.files.image is not None else []
     with findings.collecting(path):
-        table = read_table(path, ["x", "y", *pixels, "selected"])
-        values = read_numbers(table, ["x", "y", *pixels, "selected"])
+        named = selected_needed or "selected" in read_lines(path)[0].split("\t")
+        columns = ["x", "y", *pixels, *(["selected"] if named else [])]
+        table = read_table(path, columns)
+        values = read_numbers(table, columns)
+        if not named:
+            values = np.column_stack([values, np.ones(len(values))])
         xy, selected = values[:, :2], values[:, -1]
         wrong = np.flatnonzero((xy != np.round(xy)).any(axis=1) | (xy < 0).any(axis=1))
         if len(wrong):

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from senca_ray.data.images import open_image
-from senca_ray.errors import SencaError
+from senca_ray.data.images import open_picture
 
 
 def image_size(path: Path, max_pixels: int) -> tuple[int, int]:
-    """Return (width, height) of an image in pixels after decoding it once.
+    """Return (width, height) of an image in full-resolution pixels after looking for damage.
 
-    Raises SencaError when it is no image, declares more than `max_pixels` pixels or is damaged. Damage
-    such as a cut-off end shows only in decoding; a JPEG is decoded at an eighth of its size.
+    Raises SencaError when it is no image, declares more than `max_pixels` pixels or is damaged. What is small
+    is decoded whole (a JPEG at an eighth of its size), of anything else the ends and some tiles.
     """
-    with open_image(path, max_pixels) as image:
-        width, height = image.size
-        try:
-            image.draft("RGB", (max(1, width // 8), max(1, height // 8)))
-            image.load()
-        except Exception as error:  # noqa: BLE001 - decoders raise all kinds of errors on damaged bytes
-            raise SencaError(
-                f"the image of {width} x {height} pixels cannot be decoded ({error}); expected a whole "
-                "JPEG, PNG or TIFF; copy it again"
-            ) from None
-    return width, height
+    with open_picture(path, max_pixels) as picture:
+        picture.check()
+        return picture.size

@@ -18,6 +18,9 @@ from senca_ray.errors import SencaError
 MISSING = ("", "NA", "NaN", "nan")
 """Cells that stand for 'no value'."""
 
+_SMALL, _MOST_TIMES = 256_000_000, 200
+"""Bytes that any gzip file may unpack to, or so many times its size: counts, mostly 0, pack 60 times."""
+
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -121,13 +124,24 @@ def read_matrix(lines: Sequence[str]) -> np.ndarray:
         return np.array([[number(cell) for cell in line.split("\t")[1:]] for line in lines])
 
 
+def _unpacked(path: Path) -> bytes:
+    """The content of a gzip file; raises SencaError for one that unpacks to far more than any table would."""
+    most = max(_SMALL, _MOST_TIMES * path.stat().st_size)
+    with gzip.open(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise SencaError(
+            f"unpacks to more than {_MOST_TIMES} times its {path.stat().st_size:,} bytes; expected a table, "
+            "which packs less well; do not trust the file, or pack it without padding"
+        )
+    return content
+
+
 def _read_text(path: Path) -> str:
     try:
-        content = path.read_bytes()
-        if not content:
+        if path.stat().st_size == 0:
             raise SencaError("the file is empty (0 bytes); copy it again")
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        content = _unpacked(path) if path.suffix == ".gz" else path.read_bytes()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise SencaError(
             f"not a complete gzip file ({error}); expected gzip-compressed text; copy the file again"

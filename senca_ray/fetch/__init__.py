@@ -1,0 +1,1 @@
+"""Public cohorts: where they are, and how they come into a folder that a reader reads."""

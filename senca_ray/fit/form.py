@@ -1,0 +1,16 @@
+"""How attention, contrast, clustering, consensus and silhouette are computed: exactly or about linearly."""
+
+from __future__ import annotations
+
+from senca_ray import keys
+from senca_ray.config import Setting
+
+LARGE_FROM = 6_000
+"""Sections of so many spots or more take the large form under `form=auto`. Measured: see docs/scale.md."""
+
+
+def form_of(setting: Setting, n_spots: int) -> str:
+    """keys.EXACT or keys.LARGE: what `setting.form` says, of 'auto' what the number of spots says."""
+    if setting.form != "auto":
+        return setting.form
+    return keys.LARGE if n_spots >= LARGE_FROM else keys.EXACT
