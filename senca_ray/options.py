@@ -49,8 +49,8 @@ Encoder = Annotated[
     list[str] | None,
     typer.Option(
         help="Image encoder: efficientnet-lite0 (the default; its ImageNet weights are installed with the "
-        "package), any ResNet of torchvision, timm:NAME (downloaded, or from --encoder-weights), conch, or random. "
-        "May be repeated: features of several are kept side by side.",
+        "package), any ResNet of torchvision or timm:NAME (downloaded, or from --encoder-weights), conch, or "
+        "random. May be repeated: features of several are kept side by side.",
         metavar="NAME",
     ),
 ]

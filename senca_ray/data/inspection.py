@@ -49,7 +49,14 @@ def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
         words = column in ("sample", "patient", "labels", "format", "role", "encoder")
-        table.add_column(column, justify="left" if words else "right", no_wrap=True)
+        # In a narrow terminal words are broken, numbers never.
+        table.add_column(
+            column,
+            justify="left" if words else "right",
+            no_wrap=not words,
+            overflow="fold",
+            min_width=len(column),
+        )
     return table
 
 

@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from senca_ray import keys
 from senca_ray.analysis.dendrogram import LINKAGES, MOST_LEAVES, embedding_tree
 from senca_ray.analysis.portrait import Tree
+from senca_ray.fit.regions import cluster
 
 
 def clouds(n_spots: int, seed: int = 0, size: int = 5) -> np.ndarray:
@@ -90,3 +91,14 @@ def test_equal_spots_are_joined_first() -> None:
 @pytest.mark.parametrize("n_spots", [0, 1])
 def test_fewer_than_two_spots_have_no_tree(n_spots: int) -> None:
     assert embedding_tree(clouds(5), np.arange(5) < n_spots, "ward") is None
+
+
+def test_the_tree_of_a_large_section_is_that_of_its_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senca_ray.fit.cells.CELLS", 60)
+    values, kept = clouds(300), np.arange(310) < 300
+    embedding = np.concatenate([values, np.zeros((10, 5))])
+    tree = embedding_tree(embedding, kept, "ward", keys.LARGE)
+    assert tree is not None and len(tree.merges) == MOST_LEAVES - 1
+    assert (tree.leaf[300:] == keys.NO_REGION).all() and set(tree.leaf[:300]) == set(range(MOST_LEAVES))
+    expected = cluster(values, 5, "ward", 0, keys.LARGE)
+    assert adjusted_rand_score(cut(tree, 5)[:300], expected) == 1

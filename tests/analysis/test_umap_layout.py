@@ -50,3 +50,12 @@ def test_odd_embeddings_have_a_layout_without_any_warning(values: np.ndarray) ->
 
 def test_too_few_spots_have_no_layout() -> None:
     assert umap_layout(EMBEDDING, np.arange(80) < LEAST_SPOTS - 1) is None
+
+
+def test_of_many_spots_some_are_laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("senca_ray.analysis.umap.MOST_SPOTS", 30)
+    kept = np.arange(80) % 5 != 1
+    layout = umap_layout(EMBEDDING, kept)
+    assert layout is not None
+    placed = ~np.isnan(layout).any(axis=1)
+    assert placed.sum() == 30 and not (placed & ~kept).any()
