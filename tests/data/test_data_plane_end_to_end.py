@@ -138,6 +138,3 @@ def test_from_s3_to_s3_and_a_study_on_it(
     assert again.returncode == 0 and "all 1 sections were prepared before" in again.stdout
     looked = place.run("senca", "inspect", store)
     assert looked.returncode == 0 and "1 shard" in looked.stdout
-    assert (
-        not list(tmp_path.rglob("AWS*")) and "test" not in (tmp_path / "study/study.json").read_text().split()
-    )
