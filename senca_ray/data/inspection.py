@@ -48,7 +48,7 @@ def inspect(location: str | Path, format: str | None = None) -> _Findings:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in columns:
-        words = column in ("sample", "patient", "labels", "format", "role", "encoder")
+        words = column in ("sample", "patient", "labels", "format", "encoder")
         # In a narrow terminal words are broken, numbers never.
         table.add_column(
             column,
@@ -63,14 +63,14 @@ def _table(title: str, *columns: str) -> Table:
 def _inspect_raw(location: str | Path, format: str | None) -> _Findings:
     sections = find_sections(location, format)
     formats = sorted({s.format for s in sections})
-    more = {"format": len(formats) > 1, "role": any(s.role == keys.TEST for s in sections)}
-    shown = [name for name, wanted in more.items() if wanted]
+    mixed = ["format"] if len(formats) > 1 else []
     table = _table(
         f"{location}: {', '.join(formats)}, {quantity(len(sections), 'section')}",
-        *("sample", "patient", *shown, "spots", "genes", "counts", "k", "undet.", "labels", "image"),
+        *("sample", "patient", *mixed, "spots", "genes", "counts", "k", "undet.", "labels", "image"),
     )
     table.caption = "counts: median of a spot; k: labels without undetermined; undet.: spots with no label"
-    notes: list[str] = []
+    tests = [files.sample for files in sections if files.role == keys.TEST]
+    notes = [f"kept for tests by the cohort file: {', '.join(tests)}"] if tests else []
     problems: list[Problem] = []
     for files in sections:
         try:
@@ -80,7 +80,7 @@ def _inspect_raw(location: str | Path, format: str | None) -> _Findings:
         except ProblemsError as error:
             problems += error.problems
             continue
-        table.add_row(first, others[0], *(getattr(files, name) for name in shown), *others[1:])
+        table.add_row(first, others[0], *([files.format] if mixed else []), *others[1:])
         notes += [f"{files.sample}: {note}" for note in section.notes]
     return table, notes, problems
 

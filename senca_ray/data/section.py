@@ -51,9 +51,18 @@ class SectionFiles:
 
     def paths(self) -> Iterator[Path]:
         """Every raw file or folder of the section, in a fixed order; their bytes enter the fingerprint."""
-        yield from (p for p in (self.counts, self.spots, self.labels, self.image) if p is not None)
+        yield from (p for p in (self.counts, self.spots, self.labels) if p is not None)
+        yield from self.image_paths()
         yield from (path for _, path in self.annotations)
         yield from (self.others[name] for name in sorted(self.others))
+
+    def image_paths(self) -> Iterator[Path]:
+        """The image, and the folder beside it that holds the pixels of an MRXS slide."""
+        if self.image is not None:
+            yield self.image
+            beside = self.image.with_suffix("")
+            if self.image.suffix.lower() == ".mrxs" and beside.is_dir():
+                yield beside
 
     def place(self, path: Path) -> str:
         """`path` as messages show it: relative to the cohort folder."""

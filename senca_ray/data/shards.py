@@ -94,6 +94,8 @@ class Display:
     """(N,) str."""
     annotations: Mapping[str, np.ndarray] = field(default_factory=dict)
     """(N,) str by each other annotator."""
+    spot_distance_um: float | None = None
+    """Micrometres between adjacent spots; None where the format does not tell."""
 
     @property
     def thumbnail_xy(self) -> np.ndarray | None:
@@ -344,6 +346,7 @@ def read_display(uri: str) -> Display:
         thumbnail_scale=float(meta["thumbnail_scale"]) if has_image else 1.0,
         labels=np.array(spots["label"].to_pylist()) if has_labels else None,
         annotations=_annotations(meta, spots),
+        spot_distance_um=meta.get("spot_distance_um"),
     )
 
 

@@ -178,7 +178,7 @@ def encode_and_write(row: dict[str, Any], recipe: Recipe) -> dict[str, str]:
 def _with_image(one: Todo, kept: Path | None, recipe: Recipe) -> Iterator[SectionFiles]:
     """The section's files with its image on this machine, which need not be the one that read the section."""
     if one.files.image is not None:
-        with bring(one.files, one.far, only=[one.files.image]) as here:
+        with bring(one.files, one.far, only=one.files.image_paths()) as here:
             yield here
     elif kept is not None and kept.exists():
         yield dataclasses.replace(one.files, image=kept)

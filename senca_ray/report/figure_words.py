@@ -22,8 +22,15 @@ from senca_ray.report.words import footing, number
 MOST_MARKERS = 6
 """Regions whose strongest marker has a map."""
 ARI_WORDS = "ARI: adjusted Rand index with the labels of the section."
-BAR_WORDS = f"Bar: {BAR_SPOTS} spot distances."
 _LONGEST_REASON = 80
+
+
+def bar_words(view: StudyView, *samples: str) -> str:
+    """How long the bar of these sections' maps is; in micrometres too where all have one known scale."""
+    scales = {view.displays[sample].spot_distance_um for sample in samples}
+    known = scales.pop() if len(scales) == 1 else None
+    length = f" ({BAR_SPOTS * known:,.0f}\u00a0µm)" if known else ""
+    return f"Bar: {BAR_SPOTS} spot distances{length}."
 
 
 def labels_of(section: SectionMaps) -> SpotMap | None:

@@ -23,8 +23,8 @@ from senca_ray.report.explorer import region_codes
 from senca_ray.report.figure_panels import Entry, Panel, Sheet
 from senca_ray.report.figure_words import (
     ARI_WORDS,
-    BAR_WORDS,
     MOST_MARKERS,
+    bar_words,
     colour_words,
     control_words,
     fitted,
@@ -202,7 +202,7 @@ def cohort_sheet(view: StudyView, tell: Tell) -> Sheet | None:
         "those of a section's own regions.",
         control_words(view),
         *dict.fromkeys(portrait_words(portrait) for portrait in portraits.values()),
-        BAR_WORDS,
+        bar_words(view, *portraits),
         f"k policy {k_words(view.description['k_policy'])}.",
     ]
     legend = _kind_legend(view, portraits)
@@ -314,5 +314,5 @@ def _section_sheet(
 ) -> Sheet:
     """Maps of one section, all of one scale, the first with a bar."""
     first = dataclasses.replace(panels[0], draw=barred(panels[0].draw, section))
-    small_print = foot(view, [*words, BAR_WORDS, rests_on(view, sample)])
+    small_print = foot(view, [*words, bar_words(view, sample), rests_on(view, sample)])
     return Sheet((first, *panels[1:]), tuple(legend), small_print)

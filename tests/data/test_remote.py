@@ -66,13 +66,15 @@ def test_a_view_has_the_names_and_only_the_small_texts(uri: str, own_cache: Path
 def test_a_view_follows_what_changes(uri: str, s3: Any, bucket: str) -> None:
     view = local_view(uri)
     before = {name: fingerprint_of(view / name) for name in ("cohort.yaml", "mex/A1", "mex", "mex/A10")}
-    write_bytes(f"{uri}/cohort.yaml", b"labels: simulated\n")
+    write_bytes(f"{uri}/cohort.yaml", b"labels: simulated  # a changed size: times are told to the second\n")
     s3.delete_object(Bucket=bucket, Key="lab/cohort/mex/A1/deep/barcodes.tsv")
     write_bytes(f"{uri}/mex/A1/deep", b"a file now")
     (view / "stray").write_text("not there")
     (view / "link").symlink_to("/etc")
     assert local_view(uri) == view
-    assert (view / "cohort.yaml").read_bytes() == b"labels: simulated\n"
+    assert (
+        view / "cohort.yaml"
+    ).read_bytes() == b"labels: simulated  # a changed size: times are told to the second\n"
     assert (view / "mex/A1/deep").is_file() and not list(view.glob("[sl][ti]*k*"))
     after = {name: fingerprint_of(view / name) for name in before}
     assert [name for name in before if before[name] != after[name]] == ["cohort.yaml", "mex/A1", "mex"]
