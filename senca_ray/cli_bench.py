@@ -23,7 +23,7 @@ def bench(
         list[str] | None,
         typer.Option(
             help="Only these figures; may be repeated: startup, prepare, fit, aggregator, racing, cohort, "
-            "images, overhead, scale.",
+            "images, overhead; and scale (15 minutes), which is left out otherwise.",
             metavar="NAME",
         ),
     ] = None,

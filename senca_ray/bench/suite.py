@@ -15,16 +15,20 @@ NAMES = ("startup", "prepare", "fit", "aggregator", "racing", "cohort", "images"
 LONGER = ("overhead", "scale")
 """Figures of which there is more to measure: trials of 20 s, a section of 500,000 spots."""
 
+ON_REQUEST = ("scale",)
+"""Figures that are measured only when named: a quarter of an hour for one run."""
+
 Say = Callable[[str], None]
 """Called with what is being measured."""
 
 
 def chosen(names: Iterable[str]) -> tuple[str, ...]:
-    """The figures named, all by default, in the order measured; raises SencaError for unknown ones."""
+    """The figures named, in the order measured; left out, all but ON_REQUEST. Raises SencaError."""
     wanted = set(names)
     if unknown := sorted(wanted - set(NAMES)):
         raise SencaError(f"--only {', '.join(unknown)}: unknown; expected some of {', '.join(NAMES)}")
-    return tuple(name for name in NAMES if not wanted or name in wanted)
+    wanted = wanted or set(NAMES) - set(ON_REQUEST)
+    return tuple(name for name in NAMES if name in wanted)
 
 
 def measure(name: str, repeat: int, say: Say, *, long: bool = False) -> list[Figure]:

@@ -274,37 +274,48 @@ def read_sample(uri: str, genes: int, encoder: str = "") -> Sample:
     features = features_column(meta, encoder)
     columns = _spot_columns(meta) + ([features[0]] if features else [])
     spots = pq.read_table(f"{path}/{keys.SPOTS_FILE}", filesystem=filesystem, columns=columns)
+    names, counts = _read_genes(filesystem, path, genes, len(spots))
+    columns = spots.column_names
+    sample = Sample(
+        name=meta["sample"],
+        patient=meta["patient"],
+        label_source=meta["label_source"],
+        fingerprint=meta["fingerprint"],
+        encoder=features[1] if features else meta["encoder"],
+        genes=names,
+        counts=counts,
+        total_counts=spots["total_count"].to_numpy(),
+        target_sum=meta["config"]["target_sum"],
+        xy=np.column_stack([spots["x"].to_numpy(), spots["y"].to_numpy()]),
+        neighbors=_matrix(spots, "neighbors"),
+        image_features=_matrix(spots, features[0]) if features else None,
+        labels=np.array(spots["label"].to_pylist()) if "label" in columns else None,
+        annotations=_annotations(meta, spots),
+    )
+    del spots
+    pa.default_memory_pool().release_unused()  # gigabytes, of a section of 500,000 spots
+    return sample
+
+
+def _read_genes(
+    filesystem: fs.FileSystem, path: str, genes: int, spots: int
+) -> tuple[tuple[str, ...], csr_matrix]:
+    """Names and (N, G) int32 counts of a shard's first `genes` genes."""
     with pq.ParquetFile(f"{path}/{keys.GENES_FILE}", filesystem=filesystem) as file:
         count = min(genes, file.metadata.num_rows)
         groups = list(range(-(-count // _GENE_ROWS)))
         table = file.read_row_groups(groups, columns=["gene", "spots", "counts"]).slice(0, count)
     table = table.combine_chunks()
     lengths = np.asarray(table["spots"].combine_chunks().value_lengths().to_numpy(zero_copy_only=False))
-    counts = csc_matrix(
+    by_gene = csc_matrix(
         (
             table["counts"].combine_chunks().flatten().to_numpy(),
             table["spots"].combine_chunks().flatten().to_numpy(),
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         ),
-        shape=(len(spots), count),
+        shape=(spots, count),
     )
-    names = set(spots.column_names)
-    return Sample(
-        name=meta["sample"],
-        patient=meta["patient"],
-        label_source=meta["label_source"],
-        fingerprint=meta["fingerprint"],
-        encoder=features[1] if features else meta["encoder"],
-        genes=tuple(table["gene"].to_pylist()),
-        counts=csr_matrix(counts),
-        total_counts=spots["total_count"].to_numpy(),
-        target_sum=meta["config"]["target_sum"],
-        xy=np.column_stack([spots["x"].to_numpy(), spots["y"].to_numpy()]),
-        neighbors=_matrix(spots, "neighbors"),
-        image_features=_matrix(spots, features[0]) if features else None,
-        labels=np.array(spots["label"].to_pylist()) if "label" in names else None,
-        annotations=_annotations(meta, spots),
-    )
+    return tuple(table["gene"].to_pylist()), csr_matrix(by_gene)
 
 
 def read_features(spots_file: Path, column: str) -> np.ndarray:

@@ -188,7 +188,7 @@ def _about_study(description: dict[str, Any]) -> dict[str, Any]:
 def _config(description: dict[str, Any], row: pd.Series, own: pd.DataFrame) -> dict[str, Any]:
     """All that the scores follow from; `row` stands for the trial, `own` are the rows of its seeds."""
     named = (keys.METHOD, *TRIAL[1:], *READING, keys.PATIENT, keys.MODALITY, keys.LABEL_SOURCE)
-    origin = (keys.ENCODER, keys.FINGERPRINT, keys.DEVICE)
+    origin = (keys.ENCODER, keys.FORM, keys.FINGERPRINT, keys.DEVICE)
     return {
         # Every setting by its own name, as charts of W&B want it.
         **json.loads(row[keys.CONFIG] or "{}"),
