@@ -129,7 +129,8 @@ def _described_so_far(study: Study, cohort: Cohort) -> dict[str, Any]:
         "refined": protocol.refined,
         "controls": list(study.controls),
         "data": cohort.name if cohort.data else "embedded simulated cohort",
-        "prepare": asdict(cohort.prepare),
+        # As it comes back from JSON, which knows no tuples.
+        "prepare": asdict(cohort.prepare) | {"encoders": list(cohort.prepare.encoders)},
     }
 
 

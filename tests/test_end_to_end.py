@@ -185,7 +185,7 @@ def test_every_problem_of_every_section_at_once_and_no_partial_shard(world: Worl
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("senca inspect COHORT --format visium", "visium"),
+        ("senca inspect COHORT --format slideseq", "slideseq"),
         ("senca inspect EMPTY", "her2st"),
         ("senca prepare COHORT --sample Z9 --out OUT", "no sample Z9; found A1, B1"),
         ("senca prepare COHORT --out FILE", "cannot be created"),

@@ -16,9 +16,9 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,11 +123,18 @@ def prepare(
     return Prepared(uris, tuple(s.sample for s in missing))
 
 
-def _alone(location: str) -> AbstractContextManager[object]:
+@contextmanager
+def _alone(location: str) -> Iterator[None]:
     """One process prepares into a folder at a time: another would only do the same work beside it."""
     if is_remote(location):
-        return nullcontext()
-    return copies.locked(Path(location) / keys.LOCK_FILE, fcntl.LOCK_EX)
+        yield
+        return
+    path = Path(location) / keys.LOCK_FILE
+    with copies.locked(path, fcntl.LOCK_EX):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # whoever waits for it makes it anew
 
 
 def _fingerprints(sections: list[SectionFiles], recipe: Recipe) -> dict[str, str]:

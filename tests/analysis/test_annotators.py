@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
+from toys import toy_sample
 
 from senca_ray import keys
 from senca_ray.analysis.annotators import (
@@ -19,7 +20,6 @@ from senca_ray.analysis.annotators import (
     labels_by_annotator,
 )
 from senca_ray.errors import SencaError
-from tests.toys import toy_sample
 
 U = keys.UNDETERMINED
 
