@@ -44,7 +44,8 @@ def section_content(view: StudyView, sample: str) -> dict[str, Any]:
         "patient": display.patient,
         "n_spots": len(display.xy),
         "modality": display.modality,
-        "encoder": display.encoder,
+        "encoders": _encoders(view, sample) or [display.encoder],
+        "large": _large(view, sample),
         "has_image": drawn.image is not None,
         "labels": _SOURCE_WORDS[display.label_source],
         "notes": display.notes,
@@ -55,6 +56,18 @@ def section_content(view: StudyView, sample: str) -> dict[str, Any]:
         "portrait": portrait and portrait_content(view, portrait, drawn),
         "explorer": portrait and explorer(display, portrait, drawn, view.labels),
     }
+
+
+def _encoders(view: StudyView, sample: str) -> list[str]:
+    """The image encoders whose features the section's fits used."""
+    mine = view.results[view.results[keys.SAMPLE] == sample]
+    return sorted(set(mine[keys.ENCODER].dropna()) - {"none"})
+
+
+def _large(view: StudyView, sample: str) -> bool:
+    """Whether the section's fits were computed in the form for many spots; older studies have no such."""
+    mine = view.results[view.results[keys.SAMPLE] == sample]
+    return keys.FORM in mine and bool((mine[keys.FORM] == keys.LARGE).any())
 
 
 def _annotators(display: Display, portrait: Portrait | None) -> dict[str, Any] | None:

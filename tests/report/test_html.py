@@ -593,3 +593,14 @@ def test_searches_and_benchmarks_have_panels_too(tmp_path: Path) -> None:
         write_toy_portraits(folder)
         page = Page(write_report(folder))
         assert len([a for _, a in page.tags if a.get("class") == "explorer"]) == 2
+
+
+def test_the_form_of_large_sections_and_the_encoders_used_are_named(finished: Path, tmp_path: Path) -> None:
+    study = shutil.copytree(finished, tmp_path / "study")
+    results = pd.read_parquet(study / keys.RESULTS_FILE)
+    results[keys.FORM] = keys.LARGE
+    results.loc[results[keys.MODALITY] == keys.RNA_IMAGE, keys.ENCODER] = "another (file)"
+    results.to_parquet(study / keys.RESULTS_FILE)
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "fitted in the form for large sections" in page
+    assert "features from another (file)" in page
