@@ -183,7 +183,7 @@ SCC = Cohort(
     # GSE144240 is the series of all the study's data; GSE144239, one of its parts, holds the spatial ones
     # (GSM4284316 to GSM4284327, and four Visium sections). Names: public code that reads the unpacked tar.
     page="https://www.ncbi.nlm.nih.gov/geo/query/acc.cgi?acc=GSE144239",
-    format="legacy-st",
+    format="legacy_st",
     archives=(
         Archive(
             "GSE144239_RAW.tar",

@@ -88,7 +88,7 @@ def test_lists_the_sections_of_the_public_layout(cohort: Path) -> None:
     assert READER.recognises(cohort) and READER.recognises(cohort.parent) is False
     first, second = READER.find(cohort)
     assert (first.sample, first.patient, first.label_source) == ("P10_ST_rep3", "P10", keys.UNLABELLED)
-    assert (second.sample, second.patient, second.format) == ("P2_ST_rep1", "P2", "legacy-st")
+    assert (second.sample, second.patient, second.format) == ("P2_ST_rep1", "P2", "legacy_st")
     assert [second.place(p) for p in second.paths()] == [P2_COUNTS, P2_SPOTS, P2_IMAGE]
 
 

@@ -39,7 +39,7 @@ class LegacyStReader:
     the public set's archive holds Visium and single-cell files too.
     """
 
-    name = "legacy-st"
+    name = "legacy_st"
     expects = "a folder with SAMPLE_stdata.tsv.gz files, here or in data/"
 
     def recognises(self, root: Path) -> bool:
