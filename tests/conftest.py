@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from toys import toy_content, toy_section
 from world import World
 
 from senca_ray.data.shards import write_shard
+
+settings.register_profile("here", deadline=None)  # how long an example takes depends on what else runs
+settings.load_profile("here")
 
 ROOT = Path(__file__).parents[1]
 HER2ST = ROOT.parent / "shared" / "data" / "her2st"
