@@ -27,6 +27,9 @@ from senca_ray.errors import SencaError
 _ENTRIES_A_BYTE = 8
 """Entries of a packed file a byte of it: real ones have less than one."""
 
+_ENTRY_BYTES = 64
+"""No entry takes more."""
+
 
 def mex_files(folder: Path) -> dict[str, Path | None]:
     """The files of a Matrix Market folder by what they are; None for one that is missing."""
@@ -80,14 +83,11 @@ def read_folder(findings: Findings, folder: Path) -> Matrix | None:
 
 def _mex_counts(path: Path, shape: tuple[int, int]) -> csr_matrix:
     """Counts by spot of a Matrix Market file of `shape` (genes, spots)."""
-    from scipy.io import mmread
-
     stream, packed = opened(path)
     try:
         with stream:
             entries = _check_header(path, stream, packed, shape)
-            stream.seek(0)
-            read = mmread(stream)
+            gene, spot, value = _read_entries(stream, entries)
     except SencaError:
         raise
     except Exception as error:  # noqa: BLE001 - the library raises all kinds of errors on damaged text
@@ -95,18 +95,58 @@ def _mex_counts(path: Path, shape: tuple[int, int]) -> csr_matrix:
             f"cannot be read as Matrix Market ({told(error)}); expected whole rows of gene, spot and count; "
             "copy it again"
         ) from None
-    wrong = no_counts(read.data)
+    if len(value) != entries:
+        raise SencaError(
+            f"{len(value):,} entries found, {entries:,} declared; expected as many; the file is cut off or "
+            "damaged: copy it again"
+        )
+    outside = (gene < 1) | (gene > shape[0]) | (spot < 1) | (spot > shape[1])
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise SencaError(
+            f"cannot be read as Matrix Market (entry {first + 1:,} is of gene {gene[first]}, spot "
+            f"{spot[first]}); expected genes from 1 to {shape[0]:,} and spots from 1 to {shape[1]:,}; "
+            "copy it again"
+        )
+    wrong = no_counts(value)
     if wrong.any():
         first = int(np.argmax(wrong))
         raise SencaError(
             f"{quantity(int(wrong.sum()), 'value')} that {'is' if wrong.sum() == 1 else 'are'} no count, "
-            f"first gene {read.row[first] + 1}, spot {read.col[first] + 1}: {read.data[first]:g}; expected "
+            f"first gene {gene[first]}, spot {spot[first]}: {value[first]:g}; expected "
             f"whole numbers from 0 to {MAX_COUNT:,}; write raw counts"
         )
-    matrix = csr_matrix((read.data.astype(np.int32), (read.col, read.row)), shape=shape[::-1])
+    matrix = csr_matrix((value.astype(np.int32), (spot - 1, gene - 1)), shape=shape[::-1])
     if matrix.nnz != entries:
         raise SencaError(COUNTED_TWICE)
     return matrix
+
+
+def _read_entries(stream: Any, entries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gene and spot (E,) int64, from 1, and value (E,) float64 of the entries that follow the header.
+
+    Not with scipy's reader, which ends the whole process on some damaged files.
+    """
+    from pyarrow import csv
+
+    most = _ENTRY_BYTES * (entries + 1)
+    rest = stream.read(most + 1)
+    if len(rest) > most:
+        raise SencaError(
+            f"more text than {entries:,} entries take; expected as many as declared; copy it again"
+        )
+    if not rest.strip():
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+    names = ["gene", "spot", "value"]
+    kinds = dict(zip(names, (pa.int64(), pa.int64(), pa.float64()), strict=True))
+    table = csv.read_csv(
+        pa.BufferReader(rest),
+        read_options=csv.ReadOptions(column_names=names),
+        parse_options=csv.ParseOptions(delimiter="\t" if b"\t" in rest[:200] else " ", quote_char=False),
+        convert_options=csv.ConvertOptions(column_types=kinds, null_values=[], strings_can_be_null=False),
+    )
+    gene, spot, value = (table[name].to_numpy() for name in names)
+    return gene, spot, value
 
 
 def _check_header(path: Path, stream: Any, packed: bool, shape: tuple[int, int]) -> int:
