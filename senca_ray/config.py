@@ -73,6 +73,9 @@ class Setting:
     """The spatial graph; False makes every spot its own whole neighbourhood."""
     encoder: str = ""
     """Which of the shard's encoders the image features are of; left empty: the first."""
+    finetune: bool = False
+    """Train the image encoder too, as the paper does, on the patches kept in the shard (`senca prepare
+    --patches`); False: its stored features."""
     form: Form = "auto"
     """How attention, contrast and clustering are computed: 'exact', 'large' (time and memory grow about
     linearly with the spots), or 'auto', by the number of spots: see docs/scale.md."""
@@ -91,6 +94,11 @@ class Setting:
             "form": (self.form in ("auto", "exact", "large"), "'auto', 'exact' or 'large'"),
         }
         _check(self, conditions)
+
+    @property
+    def tunes_encoder(self) -> bool:
+        """Whether the image encoder is trained where a section has an image."""
+        return self.finetune and self.image
 
     def to_json(self) -> str:
         """Canonical text of this setting: the same setting always gives the same text."""

@@ -13,7 +13,7 @@ from senca_ray.export.table import section_table
 from senca_ray.files import write_whole
 from senca_ray.methods import method
 from senca_ray.methods.protocol import Protocol
-from senca_ray.methods.run import Outcome, run
+from senca_ray.methods.run import Outcome, finetunes, followed, run
 
 
 def fit_to_h5ad(
@@ -24,14 +24,15 @@ def fit_to_h5ad(
     X holds the raw counts of every gene of the shard, obs the region and label of each spot, obsm the
     embedding and the positions in spot distances. Raises SencaError.
     """
-    sample = read_sample(shard, ALL_GENES, setting.encoder)
-    outcome = run(method(name), sample, setting, seed, protocol)
+    used = method(name)
+    sample = read_sample(shard, ALL_GENES, setting.encoder, finetunes(used, setting))
+    outcome = run(used, sample, setting, seed, protocol)
     about = {
         "method": name,
-        "setting": setting.to_json(),
+        "setting": followed(used, setting).to_json(),
         "seed": seed,
         "k_policy": protocol.k_policy,
-        "clustering": protocol.clustering_of(method(name)),
+        "clustering": protocol.clustering_of(used),
         "scores": json.dumps(outcome.scores),
     }
     data = section_table(sample, read_display(shard).spots, outcome.regions, about)

@@ -177,7 +177,7 @@ class StudyFile:
             try:
                 check()
             except ProblemsError as error:
-                problems += error.problems
+                problems += [p for p in error.problems if p not in problems]
         if problems:
             raise ConfigError(problems, "the study")
 
@@ -225,7 +225,7 @@ class StudyFile:
         made: Study | None = None
         try:
             made = self._made(shared)
-            problems += self._encoder_problems(made)
+            problems += self._encoder_problems(made) + self._finetune_problems(made)
         except ProblemsError as error:
             problems += error.problems
         if problems or made is None:
@@ -234,14 +234,27 @@ class StudyFile:
 
     def _encoder_problems(self, study: Study) -> list[Problem]:
         """Encoders that the study fits with and its sections are not prepared with."""
-        asked = {study.setting.encoder}
-        for changes in getattr(study, "variants", {}).values():
-            asked.add(changes.get("encoder", ""))
-        if choice := getattr(study, "space", {}).get("encoder"):
-            asked |= set(choice.ends())
-        unknown = sorted(asked - {"", *self.prepare.encoders})
+        unknown = sorted(_asked(study, "encoder") - {"", *self.prepare.encoders})
         expected = f"expected one of prepare.encoders: {', '.join(self.prepare.encoders)}; or add it there"
         return [Problem("-", "encoder", f"{name!r} found; {expected}") for name in unknown]
+
+    def _finetune_problems(self, study: Study) -> list[Problem]:
+        """What fine-tuning needs and the sections are not prepared with."""
+        with_images = self.prepare.read_images and True in _asked(study, "image")
+        if True not in _asked(study, "finetune") or not with_images:
+            return []
+        problems = []
+        if not self.prepare.store_patches:
+            message = "true found, and sections prepared without the patches that it reads; add prepare."
+            message += "store_patches: true to the file, --set store_patches=true to a command"
+            problems.append(Problem("-", "finetune", message))
+        first = self.prepare.encoders[0]
+        from_files = {name or first for name in _asked(study, "encoder")} & set(self._weights())
+        for name in sorted(from_files):
+            message = f"true found, and a file with the weights of {name}; expected an encoder without one: "
+            message += "a worker, which has no such file, would start from other weights"
+            problems.append(Problem("-", "finetune", message))
+        return problems
 
     def _made(self, shared: dict[str, Any]) -> Study:
         from senca_ray.analysis.markers import paper_markers
@@ -275,6 +288,17 @@ class StudyFile:
         except ProblemsError as error:
             problems += [p for p in error.problems if p not in problems and p.place != "space"]
         raise ProblemsError(problems, "the search")
+
+
+def _asked(study: Study, field: str) -> set[Any]:
+    """Every value of a field of Setting that the study may fit with."""
+    given = getattr(study.setting, field)
+    asked = {given}
+    for changes in getattr(study, "variants", {}).values():
+        asked.add(changes.get(field, given))
+    if choice := getattr(study, "space", {}).get(field):
+        asked |= set(choice.ends())
+    return asked
 
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")

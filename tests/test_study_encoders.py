@@ -78,3 +78,34 @@ def test_wrong_weights_come_with_whatever_else_is_wrong(tmp_path: Path) -> None:
     assert "cohort.encoder_weights" in places and len(places) > 1
     with pytest.raises(ProblemsError, match=r"for one of random, timm:vit.*; expected NAME=FILE"):
         StudyFile(name="s", ablation=AblationPart(), prepare=TWO, cohort=CohortPart(encoder_weights=tmp_path))
+
+
+PATCHES = PrepareConfig(store_patches=True)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"ablation": AblationPart(), "setting": Setting(finetune=True)},
+        {"sweep": SweepPart(vary="finetune", values=(False, True))},
+        {"search": SearchPart(space={"finetune": [False, True]})},
+        {"ablation": AblationPart(variants={"full": {}, "tuned": {"finetune": True}})},
+    ],
+)
+def test_fine_tuning_without_patches_says_what_to_add(kind: dict[str, object]) -> None:
+    with pytest.raises(ProblemsError, match=r"finetune: true found.*--set store_patches=true"):
+        StudyFile(name="s", **kind)  # type: ignore[arg-type]
+    StudyFile(name="s", prepare=PATCHES, **kind)  # type: ignore[arg-type]
+    StudyFile(name="s", prepare=PrepareConfig(read_images=False), **kind)  # type: ignore[arg-type]
+
+
+def test_an_encoder_with_a_file_of_weights_is_not_fine_tuned(tmp_path: Path) -> None:
+    weights = tmp_path / "model.pth"
+    weights.write_bytes(b"x")
+    prepare = PrepareConfig(store_patches=True, encoders=("resnet18", "random"))
+    cohort = CohortPart(encoder_weights={"resnet18": weights})
+    study = {"name": "s", "ablation": AblationPart(), "prepare": prepare, "cohort": cohort}
+    with pytest.raises(ProblemsError, match=r"finetune: true found, and a file with the weights of resnet18"):
+        StudyFile(**study, setting=Setting(finetune=True))  # type: ignore[arg-type]
+    StudyFile(**study, setting=Setting(finetune=True, encoder="random"))  # type: ignore[arg-type]
+    StudyFile(**study, setting=Setting(finetune=True, image=False))  # type: ignore[arg-type]

@@ -5,21 +5,26 @@ Neither this module nor what it measures with needs Ray, so it runs on a bare GP
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from senca_ray import keys
 from senca_ray.bench.figure import Figure
 from senca_ray.bench.process import fresh, peak_memory_mb
 from senca_ray.errors import SencaError
 
+if TYPE_CHECKING:
+    from senca_ray.data.sample import Sample
+
 _MODALITIES = {"image": "with image", "rna": "without image"}
 _STAGES = ("embed", "cluster", "score")
 _SEEDS = 15
+_PATCH_PIXELS = 224
 _NOTE = "600 spots, 500 HVGs, 10 epochs, cached features, one core"
 
 
@@ -46,7 +51,8 @@ def measure(repeat: int, say: Callable[[str], None]) -> list[Figure]:
                 note="with image; the trial combines its seeds as well",
             )
         )
-        return figures + _on_gpu(shards["image"], repeat, say)
+        on_gpu = _on_gpu(shards["image"], repeat, say)
+        return figures + on_gpu + (_finetuned(shards["image"], repeat, say) if on_gpu else [])
 
 
 def _of_one_seed(modality: str, title: str, runs: list[dict[str, float]]) -> list[Figure]:
@@ -96,6 +102,23 @@ def _on_gpu(shard: str, repeat: int, say: Callable[[str], None]) -> list[Figure]
             runs=tuple(r["batch_whole"] / r["one_whole"] for r in runs),
             note=f"{note}; regions and scores take one core",
         ),
+    ]
+
+
+def _finetuned(shard: str, repeat: int, say: Callable[[str], None]) -> list[Figure]:
+    runs = []
+    for run in range(repeat):
+        say(f"fine-tuning on a GPU, {run + 1} of {repeat}")
+        runs.append(fresh(finetune_section, shard=shard))
+    return [
+        Figure(
+            name="fit.gpu.finetune",
+            title="one seed trained end to end on the GPU",
+            unit="s",
+            runs=tuple(r["seconds"] for r in runs),
+            bound=15.0,
+            note=f"600 patches of {_PATCH_PIXELS} px, ResNet18, 10 epochs, {runs[0]['device']}",
+        )
     ]
 
 
@@ -193,6 +216,39 @@ def batch_of_seeds(shard: str) -> dict[str, Any] | None:
         call()  # ends with results in main memory, so nothing is under way on the card afterwards
         seconds[name] = time.perf_counter() - started
     return seconds
+
+
+def finetune_section(shard: str) -> dict[str, Any]:
+    """Seconds of training one seed end to end on a GPU. For a fresh process."""
+    import torch
+
+    from senca_ray.config import Setting
+    from senca_ray.data.shards import read_sample
+    from senca_ray.methods.senca import Senca
+
+    model, setting = Senca(), Setting(finetune=True)
+    sample = with_patches(read_sample(shard, model.genes_needed(setting)))
+    model.embed(sample, setting, 0, "cuda")  # the first call loads kernels
+    started = time.perf_counter()
+    model.embed(sample, setting, 1, "cuda")
+    return {"seconds": time.perf_counter() - started, "device": torch.cuda.get_device_name()}
+
+
+def with_patches(sample: Sample, pixels: int = _PATCH_PIXELS) -> Sample:
+    """The section with patches of noise, as if prepared with a ResNet18 of random weights.
+
+    Of its features only their number matters: training replaces them.
+    """
+    import numpy as np
+
+    from senca_ray.model.image_encoder import RANDOM, load_encoder
+
+    encoder, rng = load_encoder(RANDOM), np.random.default_rng(0)
+    patches = rng.integers(0, 256, (len(sample.xy), pixels, pixels, 3), dtype=np.uint8)
+    features = encoder.features(patches[:1]).repeat(len(patches), axis=0)
+    return dataclasses.replace(
+        sample, encoder=encoder.name, encoder_asked=RANDOM, patches=patches, image_features=features
+    )
 
 
 def _all_well(results: Sequence[object]) -> None:

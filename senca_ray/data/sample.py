@@ -44,6 +44,10 @@ class Sample:
     """(N,) str, keys.UNDETERMINED where the pathologist set none; None for an unlabelled section."""
     annotations: Mapping[str, np.ndarray] = field(default_factory=dict)
     """As `labels`, by each other annotator; no score uses them."""
+    encoder_asked: str = ""
+    """That encoder as `prepare` was asked for it; empty without an image."""
+    patches: np.ndarray | None = None
+    """(N, S, S, 3) uint8, what that encoder saw; None where they were not asked for."""
 
     @property
     def modality(self) -> str:
@@ -85,6 +89,7 @@ class Sample:
             image_features=None if self.image_features is None else self.image_features[kept],
             labels=None if self.labels is None else self.labels[kept],
             annotations={name: labels[kept] for name, labels in self.annotations.items()},
+            patches=None if self.patches is None else self.patches[kept],
         )
 
     def label_count(self) -> int:

@@ -17,11 +17,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.fit.finetune import load_tuned, tunes
 from senca_ray.fit.section import section_tensors
 from senca_ray.fit.threads import one_thread
 from senca_ray.model.graph_transformer import dropout_mask
 from senca_ray.model.losses import Drawn, draw, loss_terms
-from senca_ray.model.senca import Output, SectionTensors, Senca
+from senca_ray.model.senca import Output, SectionTensors, Senca, standardise
 
 
 @dataclass(frozen=True)
@@ -64,21 +65,32 @@ def train(
     """Train one network on one section with Adam, full graph (section 4.1.1), and embed its spots.
 
     The result depends on the sample, setting, seed and machine alone: weights and dropout masks come from
-    generators of the seed's own. Training that goes on from a checkpoint ends with the same numbers.
-    Raises SencaError when the loss or the embedding is not finite.
+    generators of the seed's own. Training that goes on from a checkpoint ends with the same numbers. With
+    `finetune` the image encoder is trained too, on the sample's patches (section 3.3).
+    Raises SencaError when the loss or the embedding is not finite, or the encoder cannot be trained.
     """
     with one_thread():
         section = section_tensors(sample, setting, device)
         model, masks = initialise(section, setting, seed)
+        parameters: list[Tensor] = list(model.parameters())
+        tuned = load_tuned(sample, device) if tunes(sample, setting) else None
+        if tuned is not None:
+            parameters += tuned.parameters
+
+        def seen() -> SectionTensors:
+            if tuned is None:
+                return section
+            return section._replace(image_features=standardise(tuned.features()))
 
         def losses() -> Losses:
             mask = dropout_mask(section.expression.shape, setting.dropout, masks).to(device)
-            return _losses(model(section, mask), section, setting, _drawn(section, setting, seed, training))
+            output = model(now := seen(), mask)
+            return _losses(output, now, setting, _drawn(now, setting, seed, training))
 
-        training = _Training([seed], list(model.parameters()), [masks], setting.learning_rate)
-        training.run(losses, setting.epochs, checkpoint)
+        training = _Training([seed], parameters, [masks], setting.learning_rate)
+        training.run(losses, setting.epochs, checkpoint, None if tuned is None else tuned.backward)
         with torch.no_grad():
-            embedding = model(section).embedding.cpu().numpy()
+            embedding = model(seen()).embedding.cpu().numpy()
     return _trained(sample, setting, training, 0, embedding)
 
 
@@ -93,7 +105,10 @@ def train_batch(
 
     Each seed starts from the weights and draws the masks of its own `train`; only the order of sums
     differs. In the order of `seeds`; a seed that diverges gives the error that `train` would raise.
+    Raises SencaError where the image encoder is to be trained: that fills a GPU with one seed.
     """
+    if tunes(sample, setting):
+        raise SencaError(f"{sample.name}: finetune in a batch of seeds; train one seed after the other")
     with one_thread():
         section = section_tensors(sample, setting, device)
         models, masks = zip(*(initialise(section, setting, seed) for seed in seeds), strict=True)
@@ -182,8 +197,17 @@ class _Training:
     terms: dict[str, list[list[float]]] = field(default_factory=dict)
     earlier_seconds: float = 0.0
 
-    def run(self, losses: Callable[[], Losses], epochs: int, checkpoint: Checkpoint | None) -> None:
-        """Take a step an epoch; ends early when no seed has a finite loss any more."""
+    def run(
+        self,
+        losses: Callable[[], Losses],
+        epochs: int,
+        checkpoint: Checkpoint | None,
+        backward: Callable[[], None] | None = None,
+    ) -> None:
+        """Take a step an epoch; ends early when no seed has a finite loss any more.
+
+        `backward` takes the gradient on to weights that the loss itself does not reach.
+        """
         started = time.perf_counter()
         optimizer = torch.optim.Adam(self.parameters, lr=self.learning_rate)
         if checkpoint is not None:
@@ -197,6 +221,8 @@ class _Training:
                 return
             optimizer.zero_grad()
             loss.sum().backward()
+            if backward is not None:
+                backward()
             optimizer.step()
             if checkpoint is not None and epoch < epochs and checkpoint.due():
                 seconds = self.earlier_seconds + time.perf_counter() - started

@@ -69,6 +69,9 @@ class Method(ABC):
     """True when a fit takes minutes: a benchmark gives it fewer seeds."""
     follows_setting: ClassVar[bool] = False
     """True for what is fitted with the study's `Setting`; False for a method with settings of its own."""
+    tunes_encoder: ClassVar[bool] = False
+    """True for what trains the image encoder too where the setting says `finetune`; False for what reads
+    stored features whatever it says."""
     settings: ClassVar[Mapping[str, Any]] = NO_SETTINGS
     """The method's own settings, as result rows keep them: JSON values."""
     clusterings: ClassVar[tuple[str, ...]] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -86,9 +86,10 @@ def run_seeds(
     A seed is embedded once and read by every protocol; where the seed matters to the clustering alone, all
     seeds share one embedding, and what it took counts for each. On a GPU the seeds are trained as one batched
     model; on a CPU one after the other, because batching gains nothing there, and so are those of a large
-    section, one of which fills a GPU.
+    section and of fine-tuning, one of which fills a GPU.
     """
-    batched = device != "cpu" and form_of(setting, len(sample.xy)) == keys.EXACT
+    tuned = finetunes(method, setting) and sample.modality == keys.RNA_IMAGE
+    batched = device != "cpu" and form_of(setting, len(sample.xy)) == keys.EXACT and not tuned
     if reason := method.missing():
         for _ in seeds:
             yield [SencaError(reason)] * len(protocols)
@@ -106,6 +107,16 @@ def genes_needed(method: Method, setting: Setting, protocols: Sequence[Protocol]
     needed = method.genes_needed(setting)
     beforehand = isinstance(method, RegionMethod) and any(p.k_policy == "auto" for p in protocols)
     return max(needed, SmoothedPca().genes_needed(setting)) if beforehand else needed
+
+
+def finetunes(method: Method, setting: Setting) -> bool:
+    """Whether a method trains the image encoder of sections with an image, for which it needs the patches."""
+    return method.tunes_encoder and setting.tunes_encoder
+
+
+def followed(method: Method, setting: Setting) -> Setting:
+    """What a fit follows of a setting: fine-tuning only where the method does it."""
+    return setting if method.tunes_encoder else replace(setting, finetune=False)
 
 
 def device_of(method: Method, device: str) -> str:

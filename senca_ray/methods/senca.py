@@ -24,6 +24,7 @@ class Senca(TrainedMethod):
     kind = keys.MODEL_KIND
     modality = "expression, and image where there is one"
     follows_setting = True
+    tunes_encoder = True
 
     def genes_needed(self, setting: Setting) -> int:
         """The setting's HVGs."""

@@ -1,4 +1,4 @@
-"""The frozen image encoder: patches in, one feature vector a spot out (SENCA-st section 3.3)."""
+"""The image encoder: patches in, one feature vector a spot out (SENCA-st section 3.3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LITE_MEAN, _LITE_SD = (127 / 255,) * 3, (128 / 255,) * 3
 
 @dataclass(frozen=True)
 class Encoder:
-    """A frozen network on a device."""
+    """A network on a device; its weights stand still unless `fit.finetune` trains them."""
 
     name: str
     """What tables print: the architecture and where its weights come from."""
@@ -48,6 +48,13 @@ class Encoder:
 
     @torch.inference_mode()
     def _batch(self, patches: np.ndarray) -> np.ndarray:
+        return np.asarray(self.forward(patches).cpu().numpy())
+
+    def forward(self, patches: np.ndarray) -> Tensor:
+        """Encode patches in one go, gradients included where they are wanted.
+
+        Shapes: patches (N, S, S, 3) uint8; returns (N, F) float32 on the encoder's device.
+        """
         network = self.network
         pixels = torch.from_numpy(patches).to(self.device).permute(0, 3, 1, 2).float() / 255
         if network.pixels is not None and pixels.shape[-1] != network.pixels:
@@ -59,7 +66,7 @@ class Encoder:
         mixed = self.precision == "bfloat16"
         with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=mixed):
             found: Tensor = network.module(images)
-        return np.asarray(found.float().cpu().numpy())
+        return found.float()
 
 
 def load_encoder(

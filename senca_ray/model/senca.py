@@ -23,7 +23,7 @@ class SectionTensors(NamedTuple):
     tile_sizes: Tensor
     """(T,) float32, spots in each tile."""
     image_features: Tensor | None
-    """(N, F) float32 frozen-encoder features standardised over the section; None without an image."""
+    """(N, F) float32 features of the image encoder, standardised over the section; None without an image."""
     blocks: Blocks | None = None
     """Of a section in its large form; None in the exact one, where spots meet all spots."""
 
@@ -50,7 +50,7 @@ def standardise(values: Tensor) -> Tensor:
 
 
 class Senca(nn.Module):
-    """SENCA-st on frozen image features, or on expression alone where a section has no image.
+    """SENCA-st on features of the image encoder, or on expression alone where a section has no image.
 
     It holds no state besides its weights and draws no random numbers, so that it can be run through
     `torch.func.functional_call` with the weights and masks of many seeds at once.

@@ -84,7 +84,12 @@ class Grid:
                     )
             trials += control_trials(self, default, self.default, sample, uri, has_image)
         # The workers start them in this order; a long one left for last would keep the other cores idle.
-        return sorted(trials, key=lambda t: (t.method != MODEL, -metas[t.sample]["spots"]))
+        return sorted(trials, key=lambda t: _order(t, metas[t.sample]["spots"]))
+
+
+def _order(trial: Trial, spots: int) -> tuple[bool, bool, int]:
+    """Smallest for what takes longest; the first trial also tells how much memory one needs."""
+    return trial.method != MODEL, not trial.setting.tunes_encoder, -spots
 
 
 def sweep(*, vary: str, values: Iterable[Any], setting: Setting, **others: Any) -> Grid:
@@ -189,7 +194,10 @@ def seed_problems(seeds: tuple[int, ...]) -> list[Problem]:
 
 
 def check_stored(metas: dict[str, dict[str, Any]], settings: Collection[Setting]) -> None:
-    """Raise ProblemsError naming every shard that holds fewer genes or neighbours than a setting asks for."""
+    """Raise ProblemsError naming every shard that holds less than a setting asks for.
+
+    That is genes, neighbours, and the patches of a section with image that fine-tuning reads.
+    """
     stored = {"neighbors": "neighbors", "hvgs": "genes"}
     fix = {"neighbors": "prepare with --set max_neighbors={}", "hvgs": "leave the section out"}
     problems = []
@@ -199,12 +207,17 @@ def check_stored(metas: dict[str, dict[str, Any]], settings: Collection[Setting]
             if asked > meta[held]:
                 message = f"{asked} asked for, the shard holds {meta[held]}; ask for fewer or "
                 problems.append(Problem(sample, name, message + fix[name].format(asked)))
+    if any(setting.tunes_encoder for setting in settings):
+        for sample, meta in metas.items():
+            if meta["modality"] == keys.RNA_IMAGE and not meta.get("config", {}).get("store_patches"):
+                message = "true found, the shard holds no patches; prepare with --set store_patches=true "
+                problems.append(Problem(sample, "finetune", f"{message}(`senca prepare DATA --patches`)"))
     if problems:
         raise ProblemsError(problems, f"{len(metas)} samples")
 
 
 def _network(setting: Setting, has_image: bool) -> Setting:
-    """The setting as a section sees it: without an image there is no image branch and nothing to contrast."""
+    """The setting as a section sees it: without an image no image branch, nothing to contrast or to tune."""
     if has_image and setting.image:
         return setting
-    return dataclasses.replace(setting, image=False, contrast=False)
+    return dataclasses.replace(setting, image=False, contrast=False, finetune=False)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _KINDS: dict[str, type] = {name: type(value) for name, value in dataclasses.asdict(Setting()).items()}
 """Type of every field of Setting."""
-_STORED = ("hvgs", "neighbors")
-"""Fields that a shard holds only so much for."""
+_STORED = ("hvgs", "neighbors", "image", "finetune")
+"""Fields of which the larger value asks more of a shard."""
 _FORMS = "'1..100' (a range), '1..100:log', '5..40:5' (in steps of 5) or '4,8,16' (a choice)"
 
 
@@ -126,7 +126,7 @@ def changes(parameters: Mapping[str, Any], base: Setting) -> dict[str, Any]:
 
 
 def largest(space: Space, base: Setting) -> dict[str, Any]:
-    """The most genes and neighbours that a suggestion may ask a shard for."""
+    """The most that a suggestion may ask a shard for."""
     return {field: max(space[field].ends()) if field in space else getattr(base, field) for field in _STORED}
 
 

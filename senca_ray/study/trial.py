@@ -25,7 +25,7 @@ from senca_ray.fit.scores import score
 from senca_ray.methods import method
 from senca_ray.methods.memory import peak_memory_mb
 from senca_ray.methods.protocol import Protocol
-from senca_ray.methods.run import Outcome, device_of, genes_needed, run_seeds
+from senca_ray.methods.run import Outcome, device_of, finetunes, followed, genes_needed, run_seeds
 from senca_ray.study.checkpoint import TrialCheckpoint
 
 _log = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ def run_trial(
     used, device = method(trial.method), device_of(method(trial.method), device)
     try:
         genes = genes_needed(used, trial.setting, trial.protocols)
-        sample = _read(trial.shard, genes, trial.setting.encoder)
+        patches = finetunes(used, trial.setting)
+        sample = _read(trial.shard, genes, trial.setting.encoder, patches)
     except (SencaError, OSError, ValueError) as error:
         return failed_rows(trial, _reason(error))
     done: dict[int, list[dict[str, Any]]] = {}
@@ -266,7 +267,7 @@ def _row(trial: Trial, key: dict[str, Any], sample: Sample | None, device: str) 
     row = key | {
         keys.PAIR: json.dumps(pair) if pair else None,
         keys.DEVICE: device,
-        keys.CONFIG: trial.setting.to_json() if used.follows_setting else own,
+        keys.CONFIG: followed(used, trial.setting).to_json() if used.follows_setting else own,
         keys.VERSIONS: json.dumps(versions()),
     }
     if sample is not None:
@@ -302,10 +303,10 @@ def _version(package: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=2)
-def _read(shard: str, genes: int, encoder: str) -> Sample:
+def _read(shard: str, genes: int, encoder: str, patches: bool) -> Sample:
     """A worker goes through one section's settings in turn, so the last shards read stay in memory."""
     with near(shard) as here:
-        return shards.read_sample(here, genes, encoder)
+        return shards.read_sample(here, genes, encoder, patches)
 
 
 def to_config(trial: Trial) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from senca_ray.bench.burn import burn_trial
 from senca_ray.bench.prepare import _Watch
 from senca_ray.bench.rows import made_up_rows, made_up_trial
 from senca_ray.bench.sections import FEATURES, SPOTS, write_section
+from senca_ray.config import Setting
 from senca_ray.data.shards import read_sample
+from senca_ray.fit.train import train
 from senca_ray.study.trial import Trial
 
 
@@ -61,6 +63,13 @@ def test_stages_and_memory_of_a_fit(tmp_path: Path) -> None:
     measured = fit.fit_section(write_section(tmp_path, image=False))
     assert set(measured) == {"total", "embed", "cluster", "score", "memory"}
     assert all(value > 0 for value in measured.values())
+
+
+def test_what_the_gpu_is_given_to_fine_tune_can_be_fine_tuned(tmp_path: Path) -> None:
+    sample = read_sample(write_section(tmp_path, image=True), 500)
+    few = fit.with_patches(sample.subset(np.arange(SPOTS) < 12), pixels=32)
+    setting = Setting(neighbors=2, epochs=1, finetune=True)
+    assert len(train(few, setting, 0).losses) == 1
 
 
 def test_a_trial_of_seeds_against_plain_fits(tmp_path: Path) -> None:

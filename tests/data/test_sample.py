@@ -74,3 +74,11 @@ def test_k_counts_the_labels_that_are_left_without_undetermined() -> None:
     assert WHOLE.subset(WHOLE.labels != keys.UNDETERMINED).label_count() == 3
     assert WHOLE.subset(WHOLE.labels != "cancer in situ").label_count() == 2
     assert WHOLE.subset(WHOLE.labels == keys.UNDETERMINED).label_count() == 0
+
+
+def test_patches_stay_with_their_spots() -> None:
+    patches = np.arange(N * 12, dtype=np.uint32).astype(np.uint8).reshape(N, 2, 2, 3)
+    kept = WHOLE.xy[:, 0] > 3
+    found = dataclasses.replace(WHOLE, patches=patches).subset(kept).patches
+    assert found is not None and WHOLE.subset(kept).patches is None
+    np.testing.assert_array_equal(found, patches[kept])

@@ -153,3 +153,39 @@ def test_only_the_features_asked_for_are_read(tmp_path: Path, monkeypatch: pytes
     for name in ("", "b"):
         read_sample(shard, 5, name)
     assert columns == [{"image_features"}, {"image_features.b"}]
+
+
+def with_patches(shard: Path, store: Path) -> tuple[str, np.ndarray]:
+    """A second shard of the section of `write_encoders`, with its patches, and these."""
+    content = toy_content(toy_section(shard.parent / "raw"))
+    rng = np.random.default_rng(0)
+    patches = rng.integers(0, 256, (48, 8, 8, 3)).astype(np.uint8)
+    about = {name: read_meta(str(shard))[name] for name in ("modality", "encoder", "encoders")}
+    features = np.zeros((48, 3), dtype=np.float32)
+    content = dataclasses.replace(
+        content,
+        meta=content.meta | about,
+        image_features=features,
+        more_features={"b": features},
+        patches=patches,
+    )
+    return str(write_shard(store, content)), patches
+
+
+def test_patches_are_read_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_PATCHES_AT_ONCE", 7)
+    without = write_encoders(tmp_path, ["a", "b"])
+    shard, patches = with_patches(without, tmp_path / "with")
+    sample = read_sample(shard, 5, "b", patches=True)
+    assert sample.patches is not None and sample.patches.dtype == np.uint8
+    np.testing.assert_array_equal(sample.patches, patches)
+    assert (sample.encoder, sample.encoder_asked) == ("b (made up)", "b")
+    assert read_sample(shard, 5, "a (made up)").encoder_asked == "a"
+    assert read_sample(shard, 5).patches is None
+    with pytest.raises(SencaError, match=r"T1: no patches in its shard.*senca prepare DATA --patches"):
+        read_sample(str(without), 5, patches=True)
+
+
+def test_a_section_without_image_has_no_patches_to_ask_for(tmp_path: Path) -> None:
+    sample = read_sample(str(write(tmp_path / "raw", tmp_path / "s")), 5, patches=True)
+    assert sample.patches is None and sample.encoder_asked == ""

@@ -15,7 +15,7 @@ from senca_ray.errors import SencaError
 from senca_ray.methods import METHODS, run
 from senca_ray.methods.base import Embedding, TrainedMethod
 from senca_ray.methods.protocol import Protocol
-from senca_ray.methods.run import Outcome, device_of, run_seeds
+from senca_ray.methods.run import Outcome, device_of, finetunes, run_seeds
 from senca_ray.methods.senca import Senca
 
 SMALL = Setting(hvgs=30, embedding=16, hidden=16, bottleneck=8, epochs=2)
@@ -75,6 +75,21 @@ def test_on_a_gpu_they_are_one_batch_with_its_seconds_shared_out() -> None:
         np.testing.assert_allclose(outcome.embedding.values, expected.embedding.values, atol=1e-4)
         assert outcome.peak_memory_mb == 300
         assert outcome.seconds >= 0.025  # half of the batch's sleep
+
+
+@pytest.mark.usefixtures("gpu")
+def test_fine_tuning_is_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuning, method = dataclasses.replace(SMALL, finetune=True), Watched()
+    monkeypatch.setattr(Senca, "embed", lambda *_: METHODS["untrained"].embed(toy_sample(), SMALL, 0))
+    for image in (True, False):
+        list(run_seeds(method, toy_sample(image=image), tuning, (3, 1), (Protocol(),), "cuda"))
+    assert method.calls == [(3, "cuda", None), (1, "cuda", None), ((3, 1), "cuda", None)]
+    assert [finetunes(METHODS[name], tuning) for name in ("senca", "untrained", "pca")] == [
+        True,
+        False,
+        False,
+    ]
+    assert not finetunes(method, SMALL)
 
 
 @pytest.mark.usefixtures("gpu")

@@ -112,3 +112,23 @@ def test_a_plan_gives_what_is_not_done_and_counts(toy_shard: str) -> None:
         assert trial is not None
         plan.ended(trial)
     assert (plan.done, plan.left) == (5, 0) and plan.finished
+
+
+def test_fine_tuning_needs_patches_of_every_section_with_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {"spots": 48, "genes": 100, "neighbors": 16}
+    metas = {
+        "A1": held | {"modality": "rna+image", "config": {"store_patches": True}},
+        "B1": held | {"modality": "rna+image", "config": {"store_patches": False}},
+        "C1": held | {"modality": "rna", "config": {"store_patches": False}},
+    }
+    monkeypatch.setattr(grid, "read_meta", lambda uri: metas[uri])
+    study = sweep(vary="finetune", values=(False, True))
+    with pytest.raises(ProblemsError) as caught:
+        study.trials({name: name for name in metas})
+    assert [(p.sample, p.place) for p in caught.value.problems] == [("B1", "finetune")]
+    assert "--set store_patches=true (`senca prepare DATA --patches`)" in str(caught.value)
+    # What takes longest comes first; without an image there is nothing to tune.
+    fitted = [(t.sample, t.label) for t in study.trials({"A1": "A1", "C1": "C1"}) if t.method == "senca"]
+    assert fitted == [("A1", "finetune=True"), ("A1", "finetune=False"), ("C1", "finetune=False")]
+    left_out = sweep(vary="epochs", values=(10,), setting=Setting(hvgs=30, finetune=True, image=False))
+    assert left_out.trials({"B1": "B1"})

@@ -162,8 +162,10 @@ def test_whatever_is_suggested_lies_in_the_space(epochs: Range, weight: Range, s
 
 def test_the_most_that_a_shard_has_to_hold() -> None:
     base = Setting(hvgs=700)
-    assert largest({"neighbors": Choice((16, 4))}, base) == {"hvgs": 700, "neighbors": 16}
-    assert largest({"hvgs": Range(100, 900)}, base) == {"hvgs": 900, "neighbors": 4}
+    own = {"hvgs": 700, "neighbors": 4, "image": True, "finetune": False}
+    assert largest({"neighbors": Choice((16, 4))}, base) == own | {"neighbors": 16}
+    assert largest({"hvgs": Range(100, 900)}, base) == own | {"hvgs": 900}
+    assert largest({"finetune": Choice((False, True))}, base) == own | {"finetune": True}
 
 
 def test_a_label_is_that_of_its_setting() -> None:

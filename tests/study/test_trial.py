@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_encoder import ASKED, load_tiny
+from toys import toy_content, toy_section
 
 from senca_ray import keys
 from senca_ray.analysis.rows import check_rows
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
-from senca_ray.data.shards import read_sample
+from senca_ray.data.shards import read_sample, write_shard
 from senca_ray.errors import SencaError
 from senca_ray.fit.consensus import agreement, consensus, stability, typical
 from senca_ray.fit.scores import score
@@ -503,3 +505,42 @@ def test_what_follows_from_the_section_at_once_keeps_no_embedding(toy_shard: str
     assert [row.get(keys.TYPICAL) for row in rows] == [True, False, None]
     assert not any(keys.EMBEDDING in row for row in rows)
     assert rows[0][keys.LOSSES] == []
+
+
+def image_shard(folder: Path, patches: bool) -> str:
+    """A shard with features of a tiny encoder, and the patches that fine-tuning reads."""
+    encoder, rng = load_tiny(ASKED, None, "cpu", "float32"), np.random.default_rng(0)
+    seen = rng.integers(0, 256, (16, 32, 32, 3)).astype(np.uint8)
+    content = toy_content(toy_section(folder / "raw", columns=4, rows=4), max_neighbors=12)
+    about = {
+        "modality": keys.RNA_IMAGE,
+        "encoder": encoder.name,
+        "encoders": [{"asked": ASKED, "name": encoder.name, "key": "0"}],
+    }
+    held = {"image_features": encoder.features(seen), "patches": seen if patches else None}
+    return str(write_shard(folder / "s", dataclasses.replace(content, meta=content.meta | about, **held)))  # type: ignore[arg-type]
+
+
+def test_fine_tuning_is_one_setting_away_and_rows_say_what_was_tuned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("senca_ray.fit.finetune.load_encoder", load_tiny)
+    tuned = dataclasses.replace(SMALL, finetune=True)
+    given = trial(image_shard(tmp_path, patches=True), setting=tuned, seeds=(0,))
+    (row,) = checked(run_trial(given))
+    assert row[keys.STATUS] == keys.OK and json.loads(row[keys.CONFIG])["finetune"] is True
+    (frozen,) = checked(run_trial(dataclasses.replace(given, setting=SMALL)))
+    assert row[keys.LOSS_FIRST] == pytest.approx(frozen[keys.LOSS_FIRST], rel=1e-5)
+    assert row[keys.LOSS_LAST] != frozen[keys.LOSS_LAST]
+    (control,) = checked(run_trial(dataclasses.replace(given, method="untrained")))
+    (same,) = checked(run_trial(dataclasses.replace(given, method="untrained", setting=SMALL)))
+    # Nothing was tuned there, and it is the network that fine-tuning starts from.
+    assert control[keys.CONFIG] == same[keys.CONFIG] and control[keys.REGIONS] == same[keys.REGIONS]
+
+
+def test_fine_tuning_without_patches_fails_with_the_fix(tmp_path: Path) -> None:
+    given = trial(image_shard(tmp_path, patches=False), setting=dataclasses.replace(SMALL, finetune=True))
+    rows = run_trial(given)
+    assert all("`senca prepare DATA --patches`" in row[keys.REASON] for row in rows)
+    control = run_trial(dataclasses.replace(given, method="untrained"))
+    assert {row[keys.STATUS] for row in control} == {keys.OK}
