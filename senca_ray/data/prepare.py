@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from senca_ray import cluster, keys
 from senca_ray.config import PrepareConfig
@@ -39,6 +40,8 @@ Progress = Callable[[str, int, int], None]
 
 _RETRIES = 2
 """How often a section whose worker was lost is tried again."""
+_AT_ONCE = 64
+"""Sections handed to Ray together, at least."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ def _run(
 ) -> list[Problem]:
     """Prepare sections, each with its fingerprint, on the connected cluster; returns their problems."""
     import ray
-    from ray.data import ActorPoolStrategy, DataContext
+    from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
     from ray.util.annotations import RayDeprecationWarning
 
     context = DataContext.get_current()
@@ -170,11 +173,19 @@ def _run(
     context.max_errored_blocks = -1  # the section of a lost worker is told below, the others go on
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     gpus = cluster.gpus()
+    # Its reservation leaves half of the processors idle (measured: one of two); it is there to hold back
+    # stages that hand much to the next one, and without GPUs there is one stage, which hands on names.
+    context.op_resource_reservation_enabled = bool(gpus)
     rows = ray.data.from_items(list(range(len(todo))), override_num_blocks=len(todo))
     with warnings.catch_warnings():
         # No other parameter says how often a task is tried again; Ray Data's own answer is for ever.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        read = rows.map(functools.partial(read_section, todo=todo, recipe=recipe), max_retries=_RETRIES)
+        tasks: dict[str, Any] = {
+            # Enough for every core, and for a cluster that grows; all at once would fill the driver.
+            "compute": TaskPoolStrategy(size=min(len(todo), max(_AT_ONCE, 4 * cluster.cpus()))),
+            "max_retries": _RETRIES,
+        }
+        read = rows.map(functools.partial(read_section, todo=todo, recipe=recipe), **tasks)
         if gpus:
             results = read.map(
                 GpuStage,  # type: ignore[arg-type]  # Ray makes the actor from the class
@@ -183,7 +194,7 @@ def _run(
                 num_gpus=1,
             )
         else:
-            results = read.map(functools.partial(encode_and_write, recipe=recipe), max_retries=_RETRIES)
+            results = read.map(functools.partial(encode_and_write, recipe=recipe), **tasks)
     problems: list[Problem] = []
     left = {one.files.sample: one.files for one in todo}
     for done, result in enumerate(results.iter_rows(), start=1):
