@@ -49,7 +49,7 @@ def held(folder: Path) -> Iterator[None]:
             yield
         finally:
             # Leaves the folder as it was, where nothing came of it.
-            if _is_at(file, path):
+            if is_at(file, path):
                 path.unlink()
 
 
@@ -93,7 +93,7 @@ def _taken(path: Path) -> BinaryIO:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A lock on a file that somebody has removed meanwhile keeps nobody out.
-            if _is_at(file, path):
+            if is_at(file, path):
                 _write(file, path.with_name(keys.JOURNAL_FILE))
                 return file
         except BlockingIOError:
@@ -111,7 +111,8 @@ def _taken(path: Path) -> BinaryIO:
         time.sleep(0.02)
 
 
-def _is_at(file: BinaryIO, path: Path) -> bool:
+def is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether the open file is still the one at `path`; another may have been made there since."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

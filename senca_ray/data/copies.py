@@ -20,6 +20,7 @@ from typing import BinaryIO
 from senca_ray.data.location import in_words
 from senca_ray.errors import SencaError
 from senca_ray.files import cache
+from senca_ray.lock import is_at
 
 FOLDER = "near"
 """Folder of the cache that holds the copies."""
@@ -168,13 +169,6 @@ def locked(path: Path, how: int) -> Iterator[BinaryIO]:
         with file:
             fcntl.flock(file, how)
             # A lock on a file that somebody has removed meanwhile keeps nobody out.
-            if _is_at(file, path):
+            if is_at(file, path):
                 yield file
                 return
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

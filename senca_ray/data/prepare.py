@@ -103,8 +103,9 @@ def prepare(
     missing: list[SectionFiles] = []
     problems: list[Problem] = []
     wanted = set(names.values())
-    progress("", len(wanted & kept.names()), len(sections))
-    if not wanted <= kept.names():
+    there = kept.names()
+    progress("", len(wanted & there), len(sections))
+    if not wanted <= there:
         kept.check_writable()
         with _alone(location):
             there = kept.names()  # another process may have prepared some meanwhile
@@ -116,7 +117,7 @@ def prepare(
                 with cluster.connected(address):
                     todo = [Todo(s, prints[s.sample], far_files(s)) for s in missing]
                     problems = _run(todo, recipe, strict, lambda s, n: progress(s, before + n, len(sections)))
-    there = kept.names()
+        there = kept.names()
     good = {sample: name for sample, name in names.items() if name in there}
     kept.add_to_manifest(good.values())
     if problems:

@@ -11,7 +11,6 @@ Genes are rows in small row groups, so reading the first 500 of 12,000 reads jus
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -32,6 +31,7 @@ from senca_ray import keys
 from senca_ray.data.location import connect, in_words, is_remote
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.files import sha256
 
 SCHEMA_VERSION = 2
 """Part of every fingerprint: a shard of another version is never taken for a current one."""
@@ -218,12 +218,6 @@ def _fixed(matrix: np.ndarray) -> pa.FixedSizeListArray:
 def _matrix(table: pa.Table, column: str) -> np.ndarray:
     values = table[column].combine_chunks()
     return np.asarray(values.flatten().to_numpy()).reshape(len(table), -1)
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _locate(uri: str) -> tuple[fs.FileSystem, str]:

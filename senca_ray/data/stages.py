@@ -81,6 +81,10 @@ def read_section(row: dict[str, Any], todo: list[Todo], recipe: Recipe) -> dict[
     kept = None
     with _failures(one.files) as problems, bring(one.files, one.far) as here:
         section = readers.reader(here.format).read(here, recipe.config.max_image_pixels)
+        if not recipe.config.read_images:  # one inside another file is found by reading that
+            section = dataclasses.replace(
+                section, files=dataclasses.replace(section.files, image=None), pixel_xy=None
+            )
         content = expression_content(section, recipe, one.fingerprint)
         if one.files.image is None:
             kept = section.files.image  # from inside another file, as a file of its own on this machine

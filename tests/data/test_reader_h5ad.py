@@ -16,11 +16,13 @@ from PIL import Image
 from scipy.sparse import csc_matrix, csr_matrix, random_array
 
 from senca_ray import keys
+from senca_ray.config import PrepareConfig
 from senca_ray.data.readers import anndata_elements
 from senca_ray.data.readers.findings import Findings
 from senca_ray.data.readers.h5ad import H5adReader
 from senca_ray.data.readers.matrices import checked_counts
 from senca_ray.data.section import RawSection, SectionFiles
+from senca_ray.data.stages import Recipe, Todo, read_section
 from senca_ray.errors import Problem, ProblemsError
 
 LIMIT = 1_000_000
@@ -148,6 +150,17 @@ def test_the_hires_image_becomes_a_picture_file(tmp_path: Path, cache: Path) -> 
     assert read_one(path).files.image == image and image.stat().st_mtime_ns == before
     data.uns["spatial"]["library"]["images"]["hires"] = pixels / np.float32(255)
     assert read_one(written(tmp_path, data)).files.image == image
+
+
+@pytest.mark.parametrize("read_images", [True, False])
+def test_an_embedded_image_is_left_unread_where_none_is_to_be_read(tmp_path: Path, read_images: bool) -> None:
+    data = section()
+    add_hires(data)
+    (files,) = READER.find(written(tmp_path, data))
+    recipe = Recipe(PrepareConfig(read_images=read_images, min_gene_count=0), None, "unused")
+    row = read_section({"item": 0}, [Todo(files, "0")], recipe)
+    assert row["problems"] == [] and (row["kept"] is not None) == read_images
+    assert row["content"].meta["modality"] == (keys.RNA_IMAGE if read_images else keys.RNA)
 
 
 def test_an_image_beside_the_file_comes_first(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from senca_ray.errors import SencaError
+from senca_ray.files import sha256
 from senca_ray.model.encoders.checkpoints import load_state, read_checkpoint
-from senca_ray.model.encoders.files import file_digest
 from senca_ray.model.encoders.network import Network
 from senca_ray.model.encoders.timm_models import timm_package
 
@@ -75,7 +75,7 @@ def conch(weights: Path | None) -> Network:
         )
     module = ConchVision()
     load_conch(module, weights)
-    source = f"weights sha256:{file_digest(weights)[:12]}"
+    source = f"weights sha256:{sha256(weights)[:12]}"
     return Network(module, source, _MEAN, _SD, _PIXELS, {"network": CONCH})
 
 

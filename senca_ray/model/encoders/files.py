@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from senca_ray.errors import Problem, ProblemsError
+from senca_ray.files import sha256
 
 CONFIG_FILE = "config.json"
 """Lies beside a checkpoint of timm's, and says how its network is built."""
@@ -62,16 +63,10 @@ def weights_digest(file: Path) -> str:
     own = _known_digest(file, found.st_size, found.st_mtime_ns)
     if not config.is_file():
         return own
-    return hashlib.sha256(f"{own} {file_digest(config)}".encode()).hexdigest()
+    return hashlib.sha256(f"{own} {sha256(config)}".encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=32)
 def _known_digest(file: Path, size: int, changed: int) -> str:
     """Gigabytes, and asked for with every section."""
-    return file_digest(file)
-
-
-def file_digest(file: Path) -> str:
-    """Hex digest of a file."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return sha256(file)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from senca_ray.errors import SencaError
+from senca_ray.files import sha256
 from senca_ray.model.encoders.checkpoints import load_state, read_checkpoint
-from senca_ray.model.encoders.files import file_digest
 from senca_ray.model.encoders.network import Network
 
 _FAMILIES = ("resnet", "resnext", "wide_resnet")
@@ -63,7 +63,7 @@ def resnet(name: str, weights: Path | None, instead: str) -> Network:
         file, source = Path(url.rpartition("/")[2]), "ImageNet, torchvision"
     else:
         state, file = read_checkpoint(weights), weights
-        source = f"weights sha256:{file_digest(weights)[:12]}"
+        source = f"weights sha256:{sha256(weights)[:12]}"
     load_state(network, state, file, name, ignored=("fc.",))
     return Network(network, source, built={"torchvision": name})
 
