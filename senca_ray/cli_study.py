@@ -96,10 +96,10 @@ def show(study: Annotated[Path, typer.Argument(help="A study's folder.", metavar
 def run(
     file: Annotated[Path, typer.Argument(help="A study's YAML file, as in configs/studies.", metavar="FILE")],
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="The study's folder; where it holds this very study, that is gone on with. Left out: "
-            "studies/NAME-COHORT.",
+            help="The study's folder or address (s3://, gs://); where it holds this very study, that is gone "
+            "on with. Left out: studies/NAME-COHORT, below SENCA_STORAGE where that is set.",
             metavar="DIR",
         ),
     ] = None,

@@ -14,14 +14,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from senca_ray import keys
+from senca_ray import cluster, keys
 from senca_ray.config import PrepareConfig, QualityLimits
 from senca_ray.data import copies
+from senca_ray.data.location import connect, in_words, is_remote, list_files, upload
 from senca_ray.data.prepare import Prepared, find_sections, prepare
 from senca_ray.data.shards import damaged_files, read_meta
 from senca_ray.errors import Problem, ProblemsError, SencaError
 from senca_ray.files import cache
+from senca_ray.home import shards_home
 
+_RAW = "raw"
+"""Folder among the shards of an address that holds the embedded cohort."""
 _WARNINGS = 5
 """Lines about the sections' quality that are printed after preparing them."""
 
@@ -69,9 +73,17 @@ def simulated_cohort(console: Console) -> Path:
 
 
 def prepare_cohort(cohort: Cohort, console: Console, address: str | None = None) -> Prepared:
-    """Prepare the cohort's sections, showing progress; says so when there is nothing to do."""
+    """Prepare the cohort's sections, showing progress; says so when there is nothing to do.
+
+    Raises SencaError where they, or their shards, lie on this machine alone and the cluster has others.
+    """
+    store = cohort.shards or shards_home()
     data = cohort.data or str(simulated_cohort(console))
-    store = cohort.shards or str(cache() / "shards")
+    if address and is_remote(store) and cohort.data is None:
+        data = _sent(Path(data), f"{store.rstrip('/')}/{_RAW}")
+    if address:
+        with cluster.connected(address):
+            _check_shared(data, store)
     with progress_bar(console) as bar:
         task = bar.add_task("preparing sections", total=None)
 
@@ -106,6 +118,33 @@ def _print_warnings(shards: dict[str, str], console: Console) -> None:
         console.print(f"warning: {line}", markup=False, highlight=False)
     if warnings:
         console.print(f"{count(len(warnings), 'warning')}: `senca quality` tells more", highlight=False)
+
+
+def _sent(folder: Path, home: str) -> str:
+    """Address of a copy of a raw folder, which every machine of a cluster reads; files there are kept."""
+    uri = f"{home}/{folder.name}"
+    filesystem, path = connect(uri)
+    there = list_files(uri)
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = file.relative_to(folder).as_posix()
+        if name not in there or there[name].size != file.stat().st_size:
+            with in_words(f"{uri}/{name}"):
+                upload(filesystem, file, f"{path}/{name}")
+    return uri
+
+
+def _check_shared(data: str, store: str) -> None:
+    """Raise ProblemsError for what other machines of the connected cluster do not see."""
+    problems = []
+    if not is_remote(store):
+        Path(store).mkdir(parents=True, exist_ok=True)
+    for place, option in ((data, "--data"), (store, "--shards")):
+        if not is_remote(place) and (without := cluster.nodes_without(Path(place).resolve())):
+            message = f"not there on {', '.join(without)}; expected an address (s3://, gs://), or a folder "
+            message += "on a disk that all machines of the cluster share"
+            problems.append(Problem("-", f"{option} {place}", message))
+    if problems:
+        raise ProblemsError(problems, "what the cluster reads")
 
 
 def check_labels(cohort: Cohort) -> None:

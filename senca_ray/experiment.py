@@ -9,7 +9,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from senca_ray.cohort import (
     simulated,
 )
 from senca_ray.config import Setting
+from senca_ray.data.location import StorageAway, is_remote
 from senca_ray.errors import Interrupted, SencaError
 from senca_ray.files import write_json
 from senca_ray.methods.protocol import Protocol
+from senca_ray.mirror import check_study, mirrored, working_folder
 from senca_ray.publish import publish
 from senca_ray.study.benchmark import Benchmark
 from senca_ray.study.grid import Grid, GridPlan
@@ -44,30 +46,50 @@ _LOOK_EVERY = 10.0
 """Seconds after which a search writes anew how far its choices are, for `senca study show`."""
 
 
-def run_study(study: Study, cohort: Cohort, out: Path, *, address: str | None = None) -> None:
-    """Run a study over a cohort into the folder `out` and report it.
+@dataclass(frozen=True)
+class _Home:
+    """Where a study lives, while this process runs it."""
 
-    A folder that holds the same study is gone on with. Raises SencaError when it holds another one,
+    out: str
+    """As the user names it: its folder or its address."""
+    folder: Path
+    """Its folder on this machine."""
+    check: Callable[[], None]
+    """Raises SencaError once another run has the study."""
+
+    @property
+    def checkpoints(self) -> str:
+        """Where trials, on whatever machine, keep those of long fits."""
+        base = self.out if is_remote(self.out) else str(self.folder.resolve())
+        return f"{base}/{keys.CHECKPOINT_FOLDER}"
+
+
+def run_study(study: Study, cohort: Cohort, out: str, *, address: str | None = None) -> None:
+    """Run a study over a cohort into `out`, a folder or an address, and report it.
+
+    Where it holds the same study, that is gone on with. Raises SencaError when it holds another one,
     ProblemsError for everything wrong in the cohort, Interrupted when stopped.
     """
     from senca_ray.analysis.description import check_vacant, open_study
 
     console = Console()
-    check_vacant(out)
-    if (out / keys.STUDY_FILE).exists():
-        # As far as it shows now: another study is refused before sections are prepared for it.
-        open_study(out, _described_so_far(study, cohort), versions())
-    if study.protocol.k_policy == "labels":
-        check_labels(cohort)
-    with lock.held(out), cluster.connected(address):
-        shards = prepare_cohort(cohort, console, address).shards
-        study = _with_ahead(study, out)
-        description = _describe(study, cohort, shards)
-        open_study(out, description, versions())
-        _finish(out, study, shards, console)
+    check_vacant(_folder(out))
+    with _at_home(out, console) as home:
+        if (home.folder / keys.STUDY_FILE).exists():
+            # As far as it shows now: another study is refused before sections are prepared for it.
+            open_study(home.folder, _described_so_far(study, cohort), versions())
+        if study.protocol.k_policy == "labels":
+            check_labels(cohort)
+        with cluster.connected(address):
+            shards = prepare_cohort(cohort, console, address).shards
+            study = _with_ahead(study, home.folder)
+            description = _describe(study, cohort, shards)
+            open_study(home.folder, description, versions())
+            _finish(home, study, shards, console)
+    _say_where(out, console)
 
 
-def resume(out: Path, *, address: str | None = None, retry_failed: bool = False) -> None:
+def resume(out: str, *, address: str | None = None, retry_failed: bool = False) -> None:
     """Finish the study in `out`, running no finished trial again but, if asked for, those that failed.
 
     Raises SencaError when `out` holds no study, or a search whose failed trials are to be tried again (what
@@ -75,16 +97,51 @@ def resume(out: Path, *, address: str | None = None, retry_failed: bool = False)
     """
     from senca_ray.analysis.description import read_description
 
-    description = read_description(out)
-    study, shards = _described(description), description["shards"]
-    if retry_failed and isinstance(study, Search):
-        raise SencaError(
-            f"{out}: a search cannot try its failed trials again, because what it suggested since rests on "
-            "them; start it anew with another --out"
-        )
-    check_unchanged(shards, description.get("fingerprints", {}))
-    with lock.held(out), cluster.connected(address):
-        _finish(out, study, shards, Console(), retry_failed)
+    console = Console()
+    if is_remote(out):
+        check_study(out)
+    else:
+        read_description(Path(out))
+    with _at_home(out, console) as home:
+        description = read_description(home.folder)
+        study, shards = _described(description), description["shards"]
+        if retry_failed and isinstance(study, Search):
+            raise SencaError(
+                f"{out}: a search cannot try its failed trials again, because what it suggested since rests "
+                "on them; start it anew with another --out"
+            )
+        check_unchanged(shards, description.get("fingerprints", {}))
+        with cluster.connected(address):
+            _finish(home, study, shards, console, retry_failed)
+    _say_where(out, console)
+
+
+def _folder(out: str) -> Path:
+    return working_folder(out.rstrip("/")) if is_remote(out) else Path(out)
+
+
+@contextmanager
+def _at_home(out: str, console: Console) -> Iterator[_Home]:
+    """Hold the study in `out` as the one who runs it; one at an address comes here and is mirrored there."""
+    folder = _folder(out)
+    if not is_remote(out):
+        with lock.held(folder):
+            yield _Home(out, folder, lambda: None)
+        return
+
+    def told(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    address = out.rstrip("/")
+    with lock.held(folder), mirrored(address, folder, told) as check:
+        yield _Home(address, folder, check)
+
+
+def _say_where(out: str, console: Console) -> None:
+    if is_remote(out):
+        text = f"{'study':<8} {out}: bring it home with `senca pull {out}`"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _with_ahead(study: Study, out: Path) -> Study:
@@ -156,7 +213,7 @@ def _described(description: dict[str, Any]) -> Study:
 
 
 def _finish(
-    out: Path, study: Study, shards: dict[str, str], console: Console, retry_failed: bool = False
+    home: _Home, study: Study, shards: dict[str, str], console: Console, retry_failed: bool = False
 ) -> None:
     """Run what is missing, then tables, statistics and report. Needs a connected cluster and the lock."""
     import ray
@@ -165,13 +222,15 @@ def _finish(
     from senca_ray.analysis.embeddings import keep_embeddings
     from senca_ray.study.runner import run_plan
 
-    with _resumable(out), watched():
+    out = home.folder
+    with _resumable(home.out), watched():
         sink = aggregator(out)
         plan = _plan(study, shards, out, sink, retry_failed)
         if plan.finished:
             console.print(f"all {plan.done} trials were finished before")
         else:
-            _run(lambda told: run_plan(plan, sink, out, told), plan, out, console)
+            kept = home.checkpoints
+            _run(lambda told: run_plan(plan, sink, out, told, checkpoints=kept), plan, home, console)
         if isinstance(plan, SearchPlan):
             # Before the tables: with these the study has finished.
             selection = plan.selection()
@@ -179,11 +238,12 @@ def _finish(
         ray.get(sink.finish.remote())
         if isinstance(plan, SearchPlan):
             keep_embeddings(out, {keys.DEFAULT, *(fold["chosen"] for fold in selection["folds"])})
-    publish(out, console)
+    with _resumable(home.out):
+        publish(out, console)
 
 
 @contextmanager
-def _resumable(out: Path) -> Iterator[None]:
+def _resumable(out: str) -> Iterator[None]:
     """A stop and a lost cluster say how to go on."""
     import ray
 
@@ -192,7 +252,7 @@ def _resumable(out: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"stopped; {go_on}") from None
-    except NodeLost as error:
+    except (NodeLost, StorageAway) as error:
         raise SencaError(f"{error}; {go_on}") from None
     except ray.exceptions.RayTaskError as error:
         # What the aggregator cannot do (a full disk), told in its own words instead of Ray's.
@@ -224,7 +284,7 @@ def _row_keys(trial: Trial) -> list[tuple[Any, ...]]:
     return [tuple(key[name] for name in keys.ROW_KEY) for key in trial.keys()]  # noqa: SIM118  a method
 
 
-def _run(run: Callable[[Callable[[int], None]], None], plan: Plan, out: Path, console: Console) -> None:
+def _run(run: Callable[[Callable[[int], None]], None], plan: Plan, home: _Home, console: Console) -> None:
     """Run the plan under a bar."""
     with progress_bar(console) as bar:
         task = bar.add_task("fitting", total=plan.done + plan.left, completed=plan.done)
@@ -232,9 +292,10 @@ def _run(run: Callable[[Callable[[int], None]], None], plan: Plan, out: Path, co
 
         def told(ended: int) -> None:
             nonlocal written
+            home.check()
             bar.update(task, total=plan.done + plan.left, completed=plan.done)
             if isinstance(plan, SearchPlan) and time.monotonic() - written > _LOOK_EVERY:
-                write_json(out / keys.SELECTION_FILE, plan.selection())
+                write_json(home.folder / keys.SELECTION_FILE, plan.selection())
                 written = time.monotonic()
 
         run(told)

@@ -238,7 +238,7 @@ def search_command(*, name: str, title: str, space: dict[str, str], explain: str
 
 
 def run_file(
-    file: Path, *, data: str | None, format: str | None, out: Path | None, address: str | None
+    file: Path, *, data: str | None, format: str | None, out: str | None, address: str | None
 ) -> None:
     """Run the study of a YAML file, on another cohort or into another folder where these are given."""
     study = read_study_file(file)
@@ -267,10 +267,10 @@ def _command(
         data: options.Data = None,
         format: options.Format = None,
         out: Annotated[
-            Path | None,
+            str | None,
             typer.Option(
-                help="The study's folder; where it holds this very study, that is gone on with. "
-                f"Left out: studies/{name}-COHORT.",
+                help="The study's folder or address (s3://, gs://); where it holds this very study, that is "
+                f"gone on with. Left out: studies/{name}-COHORT, below SENCA_STORAGE where that is set.",
                 metavar="DIR",
             ),
         ] = None,
@@ -354,7 +354,7 @@ def _collected(problems: list[Problem]) -> Iterator[None]:
         problems += error.problems
 
 
-def _run(study: StudyFile, out: Path | None, address: str | None) -> None:
+def _run(study: StudyFile, out: str | None, address: str | None) -> None:
     from senca_ray.experiment import run_study
 
     run_study(study.study(), study.sections(), out or study.out(), address=address)

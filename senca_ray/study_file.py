@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from senca_ray import keys
 from senca_ray.config import PrepareConfig, Setting, from_mapping, read_yaml
 from senca_ray.errors import ConfigError, Problem, ProblemsError
+from senca_ray.home import study_home
 from senca_ray.model.encoders.files import weights_by_encoder
 
 if TYPE_CHECKING:
@@ -181,9 +182,9 @@ class StudyFile:
         if problems:
             raise ConfigError(problems, "the study")
 
-    def out(self) -> Path:
-        """The study's folder where none is given: studies/NAME-COHORT."""
-        return Path("studies") / f"{self.name}-{self.sections().name}"
+    def out(self) -> str:
+        """Where the study lives unless told otherwise: studies/NAME-COHORT, below SENCA_STORAGE if set."""
+        return study_home(f"{self.name}-{self.sections().name}")
 
     def sections(self) -> Cohort:
         """The cohort that it names."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from storage_fixtures import bucket, credentials, own_cache, s3, s3_server  # noqa: F401  fixtures
 from toys import toy_content, toy_section
 from world import World
 

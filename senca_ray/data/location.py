@@ -6,17 +6,20 @@ belong to a machine, not to an address: addresses are kept in study files.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar, cast
 
 import pyarrow as pa
+import tenacity
 from pyarrow import fs
 
 from senca_ray.errors import SencaError
@@ -24,14 +27,39 @@ from senca_ray.errors import SencaError
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CONNECT, _SILENCE, _ATTEMPTS, _GCS_RETRIES = 5.0, 10.0, 3, timedelta(seconds=20)
 """Seconds to connect, seconds without a byte, attempts; GCS by itself would try for a quarter of an hour."""
+_AWAY_FOR = 600.0
+"""Seconds for which work that is paid for already waits for a storage."""
 _PIECE = 8 << 20
 _AS_IT_IS: dict[str, None] = {"compression": None}
 """Streams would otherwise unpack and pack what is called .gz."""
 _AT_ONCE = 8
 """Files that are transferred side by side."""
 
+Found = TypeVar("Found")
+
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+
+
+class StorageAway(SencaError):
+    """The storage does not answer, or asks for patience: what was asked may work later."""
+
+
+_AWAY = (
+    (
+        r"SLOW_DOWN|SlowDown|status 503|TOO_MANY_REQUESTS",
+        "the storage asks for patience; run it again in a while",
+    ),
+    (
+        r"INTERNAL_FAILURE|InternalError|status 50[024]|SERVICE_UNAVAILABLE",
+        "the storage is out of order; run it again in a while",
+    ),
+    (
+        r"NETWORK_CONNECTION|UNAVAILABLE|REQUEST_TIMEOUT|DEADLINE_EXCEEDED|CURL error|curlCode",
+        "the storage cannot be reached; check the network and, for a storage of your own, AWS_ENDPOINT_URL",
+    ),
+)
+"""What errors that may pass mean, the first that fits."""
 
 _MEANINGS = (
     (
@@ -51,13 +79,8 @@ _MEANINGS = (
         r"HTTP status 301|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint",
         "the bucket lies in another region than the one asked; set AWS_REGION to the bucket's, or unset it",
     ),
-    (r"SLOW_DOWN|status 503|TOO_MANY_REQUESTS", "the storage asks for patience; run it again in a while"),
-    (
-        r"NETWORK_CONNECTION|UNAVAILABLE|REQUEST_TIMEOUT|DEADLINE_EXCEEDED|CURL error",
-        "the storage cannot be reached; check the network and, for a storage of your own, AWS_ENDPOINT_URL",
-    ),
 )
-"""What errors of the storages mean, the first that fits."""
+"""What the other errors of the storages mean, the first that fits."""
 
 
 def is_remote(location: str) -> bool:
@@ -104,12 +127,18 @@ def _s3(bucket: str) -> fs.S3FileSystem:
     endpoint, region = _first(_ENDPOINTS), _first(_REGIONS)
     return fs.S3FileSystem(
         endpoint_override=endpoint,
-        region=region or ("us-east-1" if endpoint else fs.resolve_s3_region(bucket)),
+        region=region or ("us-east-1" if endpoint else _region(bucket)),
         connect_timeout=_CONNECT,
         request_timeout=_SILENCE,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
         allow_delayed_open=True,  # a small file is one request, and so there or not
     )
+
+
+@functools.cache
+def _region(bucket: str) -> str:
+    """A bucket stays where it is, so it is asked for once."""
+    return str(fs.resolve_s3_region(bucket))
 
 
 def _first(names: Iterable[str]) -> str | None:
@@ -124,6 +153,9 @@ def in_words(place: str) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         text = " ".join(str(error).split())
         meaning = next((words for sign, words in _MEANINGS if re.search(sign, text)), None)
+        away = next((words for sign, words in _AWAY if re.search(sign, text)), None)
+        if meaning is None and away:
+            raise StorageAway(f"{place}: {away} ({text:.240})") from None
         if meaning is None and getattr(error, "errno", None) is not None:
             text = f"{error.strerror or error}" if isinstance(error, OSError) else text
         raise SencaError(f"{place}: {f'{meaning} ({text:.240})' if meaning else text}") from None
@@ -175,6 +207,31 @@ def write_bytes(uri: str, content: bytes) -> None:
     filesystem, path = connect(uri)
     with in_words(uri), filesystem.open_output_stream(path, **_AS_IT_IS) as file:
         file.write(content)
+
+
+def delete(uri: str, names: Iterable[str]) -> None:
+    """Remove files below an address; raises SencaError."""
+    filesystem, path = connect(uri)
+    for name in names:
+        with in_words(f"{uri}/{name}"):
+            filesystem.delete_file(f"{path}/{name}")
+
+
+def patiently(attempt: Callable[[], Found], told: Callable[[StorageAway], None]) -> Found:
+    """What `attempt` returns, asked again for ten minutes while the storage is away; `told` of every failure.
+
+    Raises what it raised at last.
+    """
+    for again in tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(StorageAway),
+        wait=tenacity.wait_random_exponential(1, max=20),
+        stop=tenacity.stop_after_delay(_AWAY_FOR),
+        after=lambda state: told(cast(StorageAway, state.outcome.exception())) if state.outcome else None,
+        reraise=True,
+    ):
+        with again:
+            return attempt()
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def download(uri: str, files: Iterable[tuple[str, Path, int]]) -> None:

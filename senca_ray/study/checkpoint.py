@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
+import shutil
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+from senca_ray.data.location import delete, is_remote, list_files, read_bytes, write_bytes
 from senca_ray.errors import SencaError
 from senca_ray.files import write_whole
 
@@ -26,9 +29,10 @@ class TrialCheckpoint:
     a `fit.train.Checkpoint`. A file that is damaged, or of another trial, is ignored: its loss costs time.
     """
 
-    def __init__(self, path: Path, interval: float = 30.0) -> None:
-        """`path` need not exist, nor its folder; `interval` in seconds."""
-        self._path, self._interval = path, interval
+    def __init__(self, path: str | Path, interval: float = 30.0) -> None:
+        """`path`, a file or its address, need not exist, nor its folder; `interval` in seconds."""
+        self._path, self._interval = str(path), interval
+        self._there = False
         self._identity = ""
         self._rows: list[dict[str, Any]] = []
         self._training: dict[str, Any] | None = None
@@ -65,12 +69,12 @@ class TrialCheckpoint:
 
     def remove(self) -> None:
         """Delete the file: the trial's rows are safe. One that cannot be deleted does no harm."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        if self._there:
+            with contextlib.suppress(SencaError, OSError):
+                _delete(self._path)
+            self._there = False
 
     def _write(self) -> None:
-        import torch
-
         kept = {
             "format": _FORMAT,
             "identity": self._identity,
@@ -78,8 +82,8 @@ class TrialCheckpoint:
             "training": self._training,
         }
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._path, lambda temporary: torch.save(kept, temporary))
+            _save(kept, self._path)
+            self._there = True
         # Not worth a fit: without a checkpoint an interrupted trial only takes longer. torch.save turns
         # what the disk says into a RuntimeError.
         except (SencaError, OSError, RuntimeError) as error:
@@ -87,16 +91,53 @@ class TrialCheckpoint:
         self._saved = time.monotonic()
 
     def _read(self) -> dict[str, Any] | None:
-        if not self._path.is_file():
-            return None
         import torch
 
         try:
+            content = _content(self._path)
+            if content is None:
+                return None
+            self._there = True
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                kept = torch.load(self._path, map_location="cpu", weights_only=True)
+                kept = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             rows = json.loads(kept["rows"])
             return {name: kept[name] for name in ("format", "identity", "training")} | {"rows": rows}
         except Exception as error:  # noqa: BLE001  damage shows in any way, and is never the trial's end
             _log.warning("%s: not a checkpoint (%s); ignored", self._path, type(error).__name__)
             return None
+
+
+def remove_checkpoints(place: str) -> None:
+    """Delete the checkpoints below a folder or an address: every trial has its rows. Never fails."""
+    if not is_remote(place):
+        shutil.rmtree(place, ignore_errors=True)
+        return
+    with contextlib.suppress(SencaError):
+        delete(place, list_files(place))
+
+
+def _content(path: str) -> bytes | None:
+    if is_remote(path):
+        return read_bytes(path)
+    return Path(path).read_bytes() if Path(path).is_file() else None
+
+
+def _save(kept: dict[str, Any], path: str) -> None:
+    import torch
+
+    if is_remote(path):
+        buffer = io.BytesIO()
+        torch.save(kept, buffer)
+        write_bytes(path, buffer.getvalue())
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(Path(path), lambda temporary: torch.save(kept, temporary))
+
+
+def _delete(path: str) -> None:
+    if is_remote(path):
+        folder, _, name = path.rpartition("/")
+        delete(folder, [name])
+    else:
+        Path(path).unlink(missing_ok=True)

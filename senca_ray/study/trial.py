@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data import shards
+from senca_ray.data.location import patiently
 from senca_ray.data.near import near
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
@@ -304,9 +305,16 @@ def _version(package: str) -> str | None:
 
 @functools.lru_cache(maxsize=2)
 def _read(shard: str, genes: int, encoder: str, patches: bool) -> Sample:
-    """A worker goes through one section's settings in turn, so the last shards read stay in memory."""
-    with near(shard) as here:
-        return shards.read_sample(here, genes, encoder, patches)
+    """A worker goes through one section's settings in turn, so the last shards read stay in memory.
+
+    A storage that is away is waited for: that is no property of the trial.
+    """
+
+    def read() -> Sample:
+        with near(shard) as here:
+            return shards.read_sample(here, genes, encoder, patches)
+
+    return patiently(read, lambda error: _log.warning("waiting for the storage: %s", error))
 
 
 def to_config(trial: Trial) -> dict[str, Any]:

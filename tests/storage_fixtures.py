@@ -1,3 +1,5 @@
+"""Fixtures: a storage like S3 on this machine, and a bucket in it."""
+
 from __future__ import annotations
 
 import itertools
