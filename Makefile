@@ -5,7 +5,7 @@ PYTHON := $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 OUT ?= studies/sweep-neighbors-simulated
 
-.PHONY: sweep test lint env clean
+.PHONY: sweep test lint verify env clean
 
 sweep: env  ## The paper's Table 5 on the embedded simulated cohort
 	$(BIN)/python experiments/sweep_neighbors.py --out $(OUT)
@@ -17,6 +17,11 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+PROOFS := ray_up_aws two_hosts head_killed storage_faults slots autoscaling slurm security chaos
+
+verify: env  ## Long proofs on hosts of this machine (Linux, root): their figures go to proofs/results
+	set -e; for proof in $(PROOFS); do echo "== $$proof"; $(BIN)/python proofs/$$proof.py; done
 
 env: .venv/installed
 

@@ -11,12 +11,16 @@ import typer
 from senca_ray import keys, options
 from senca_ray.cli_bench import bench
 from senca_ray.cli_clean import clean
+from senca_ray.cli_doctor import doctor
 from senca_ray.cli_export import export
 from senca_ray.cli_fetch import fetch
 from senca_ray.cli_figures import figures
 from senca_ray.cli_methods import methods_app
+from senca_ray.cli_plan import plan
+from senca_ray.cli_pull import pull
 from senca_ray.cli_quality import quality
 from senca_ray.cli_study import study_app
+from senca_ray.cli_submit import PASSED_ON, attach, submit
 from senca_ray.cli_wandb import wandb_app
 from senca_ray.cli_watch import watch
 from senca_ray.errors import ProblemsError
@@ -179,7 +183,10 @@ def fit(
 
 @app.command()
 def resume(
-    study: options.StudyFolder,
+    study: Annotated[
+        str,
+        typer.Argument(help="The study's folder or address (an experiment's --out).", metavar="DIR"),
+    ],
     retry_failed: Annotated[
         bool,
         typer.Option(
@@ -190,7 +197,10 @@ def resume(
     ] = False,
     address: options.Address = None,
 ) -> None:
-    """Finish a study that was stopped; no finished trial runs again."""
+    """Finish a study that was stopped; no finished trial runs again.
+
+    One at an address (s3://, gs://) may have been stopped on another machine.
+    """
     from senca_ray.experiment import resume as finish
 
     finish(study, address=address, retry_failed=retry_failed)
@@ -211,6 +221,11 @@ app.command()(quality)
 app.command()(watch)
 app.command()(figures)
 app.command()(export)
+app.command()(plan)
+app.command(context_settings=PASSED_ON)(submit)
+app.command()(attach)
+app.command()(pull)
+app.command()(doctor)
 app.command()(clean)
 app.command()(bench)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import hashlib
+import math
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from senca_ray.errors import Problem, ProblemsError, SencaError
 from senca_ray.files import cache
 from senca_ray.home import shards_home
 
+_LINE_EVERY = 60.0
+"""Seconds between two lines about what is done, where no bar can be shown."""
 _RAW = "raw"
 """Folder among the shards of an address that holds the embedded cohort."""
 _WARNINGS = 5
@@ -196,6 +200,40 @@ def simulated(shards: dict[str, str]) -> bool:
 
 
 def progress_bar(console: Console) -> AbstractContextManager[Any]:
-    """A bar that counts what is done."""
+    """A bar that counts what is done; a line now and then where no terminal shows it, as in a job's log."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=console) if console.is_terminal else _Lines(console)
+
+
+class _Lines:
+    """Counts what is done in lines: one when it begins to count, one a minute, one at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._began = console, time.monotonic()
+        self._text, self._shown, self._at = "", "", -math.inf
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._show()
+
+    def add_task(self, description: str, total: int | None = None, completed: int = 0) -> int:
+        """As rich's; there is one task."""
+        self._description = description
+        self.update(0, total=total, completed=completed)
+        return 0
+
+    def update(self, _task: int, *, total: int | None = None, completed: int = 0) -> None:
+        """As rich's."""
+        if total is None:
+            return
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        self._text = f"{self._description}: {completed} of {total}, {minutes}:{seconds:02d}"
+        if time.monotonic() - self._at >= _LINE_EVERY:
+            self._show()
+
+    def _show(self) -> None:
+        if self._text != self._shown:
+            self._console.print(self._text, highlight=False)
+            self._shown, self._at = self._text, time.monotonic()

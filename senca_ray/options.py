@@ -117,6 +117,14 @@ Address = Annotated[
         metavar="ADDRESS",
     ),
 ]
+ClusterPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--cluster",
+        help="Cluster file, as `ray up` takes it. Left out: cluster.yaml, if here.",
+        metavar="FILE",
+    ),
+]
 
 
 def configs(file: Path | None, changes: list[str] | None, encoders: list[str] | None = None) -> Configs:

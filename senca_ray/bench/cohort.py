@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from senca_ray import cluster
 from senca_ray.bench.figure import Figure
 from senca_ray.bench.process import fresh, peak_memory_mb
 
@@ -113,7 +114,7 @@ def prepare_cohort(data: str, warm: str, store: str, cpus: int) -> dict[str, flo
 
     from senca_ray.data.prepare import prepare
 
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False)
+    cluster.start_local(cpus)
     prepare(warm, Path(store) / "warm")
     started = time.perf_counter()
     prepare(data, Path(store) / "shards")

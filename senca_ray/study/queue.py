@@ -16,15 +16,17 @@ from senca_ray.study.trial import Trial, failed_rows, to_config
 WORKER_LOSSES = 3
 """How often a trial is started again after its worker or node was lost."""
 
-TRIAL, SHARE = "trial", "share"
-"""What a Tune config holds: the trial, and the share of a GPU that it may fill."""
+TRIAL, SHARE, MEMORY_MB = "trial", "share", "memory_mb"
+"""What a Tune config holds: the trial, the share of a GPU that it may fill, main memory to ask for (or 0)."""
 
 PEAK_MB, DEVICE_MB, OUT_OF_MEMORY = "peak_mb", "device_mb", "out_of_memory"
 """What a Tune result says: peak memory, memory of the GPU (0 without one), whether that was too little."""
 
 
 class TrialQueue(Searcher):
-    """Gives Tune a plan's trials, as many at once as the cluster has room for at that moment.
+    """Gives Tune a plan's trials, as many at once as the cluster has or may get room for at that moment.
+
+    Where room goes away, what runs goes on, and nothing new is given until less is under way than fits.
 
     A trial whose worker is lost is given again, three times; then its rows say so. One that ran out of a
     GPU's memory is given again once, with twice the share of the card.
@@ -62,7 +64,8 @@ class TrialQueue(Searcher):
             on_gpu = device_of(method(following.method), "cuda") != "cpu"
             trial, share = following, self._packing.share() if on_gpu else 0.0
         self._running[trial_id] = trial, share
-        return {TRIAL: to_config(trial), SHARE: share}
+        memory = 0.0 if share else self._packing.memory_mb()
+        return {TRIAL: to_config(trial), SHARE: share, MEMORY_MB: memory}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

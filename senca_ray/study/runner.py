@@ -14,10 +14,10 @@ from ray import tune
 from ray.tune import PlacementGroupFactory, RunConfig, TuneConfig
 
 from senca_ray import keys
-from senca_ray.study.checkpoint import TrialCheckpoint
+from senca_ray.study.checkpoint import TrialCheckpoint, remove_checkpoints
 from senca_ray.study.packing import Packing
 from senca_ray.study.plan import Plan
-from senca_ray.study.queue import DEVICE_MB, OUT_OF_MEMORY, PEAK_MB, SHARE, TRIAL, TrialQueue
+from senca_ray.study.queue import DEVICE_MB, MEMORY_MB, OUT_OF_MEMORY, PEAK_MB, SHARE, TRIAL, TrialQueue
 from senca_ray.study.trial import OutOfMemory, Trial, from_config, run_trial
 
 _SINK, _RUN, _CHECKPOINTS = "sink", "run", "checkpoints"
@@ -40,7 +40,7 @@ class _Worker(tune.Trainable):
     def step(self) -> dict[str, Any]:
         trial = from_config(self._config[TRIAL])
         device = "cuda" if ray.get_gpu_ids() else "cpu"
-        checkpoint = TrialCheckpoint(checkpoint_path(Path(self._config[_CHECKPOINTS]), trial))
+        checkpoint = TrialCheckpoint(checkpoint_path(self._config[_CHECKPOINTS], trial))
         ended = {"done": True, DEVICE_MB: _device_mb(device), OUT_OF_MEMORY: False, PEAK_MB: 0.0}
         try:
             rows = self._config[_RUN](trial, device=device, checkpoint=checkpoint)
@@ -61,33 +61,41 @@ class _Worker(tune.Trainable):
 
 
 def run_plan(
-    plan: Plan, sink: Any, folder: Path, progress: Callable[[int], None], *, run: Run = run_trial
+    plan: Plan,
+    sink: Any,
+    folder: Path,
+    progress: Callable[[int], None],
+    *,
+    checkpoints: str | None = None,
+    run: Run = run_trial,
 ) -> None:
     """Run a plan on the connected cluster; afterwards every trial it gave has its rows.
 
-    `sink` is an actor with `append(rows)`; `folder`, the study's, is where checkpoints of long fits are found
-    again; `progress` is told how many trials have ended. A trial whose worker is lost is started again.
+    `sink` is an actor with `append(rows)`; `folder` is the study's; `progress` is told how many trials have
+    ended. Below `checkpoints`, a folder or an address that every node reaches (left out: in the study's
+    folder), those of long fits are found again. A trial whose worker is lost is started again.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     queue = TrialQueue(plan, Packing(), lambda rows: ray.get(sink.append.remote(rows)), progress)
     folder = folder.resolve()
+    checkpoints = checkpoints or str(folder / keys.CHECKPOINT_FOLDER)
     try:
-        _tuner(queue, sink, folder, run).fit()
+        _tuner(queue, sink, folder, checkpoints, run).fit()
     finally:
         shutil.rmtree(folder / _TUNE_FOLDER, ignore_errors=True)
-    shutil.rmtree(folder / keys.CHECKPOINT_FOLDER, ignore_errors=True)
+    remove_checkpoints(checkpoints)
 
 
-def checkpoint_path(folder: Path, trial: Trial) -> Path:
-    """Where a trial keeps its checkpoint."""
+def checkpoint_path(folder: str, trial: Trial) -> str:
+    """Where below a folder or an address a trial keeps its checkpoint."""
     identity = repr(sorted(trial.keys()[0].items()))
-    return folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.pt"
+    return f"{folder}/{hashlib.sha256(identity.encode()).hexdigest()[:16]}.pt"
 
 
-def _tuner(queue: TrialQueue, sink: Any, folder: Path, run: Run) -> tune.Tuner:
+def _tuner(queue: TrialQueue, sink: Any, folder: Path, checkpoints: str, run: Run) -> tune.Tuner:
     return tune.Tuner(
         tune.with_resources(_Worker, _resources),
-        param_space={_SINK: sink, _RUN: run, _CHECKPOINTS: str(folder / keys.CHECKPOINT_FOLDER)},
+        param_space={_SINK: sink, _RUN: run, _CHECKPOINTS: checkpoints},
         tune_config=TuneConfig(
             search_alg=queue,
             num_samples=-1,  # until the queue says that it has finished
@@ -100,7 +108,8 @@ def _tuner(queue: TrialQueue, sink: Any, folder: Path, run: Run) -> tune.Tuner:
 
 
 def _resources(config: dict[str, Any]) -> PlacementGroupFactory:
-    bundle = {"CPU": 1.0} | ({"GPU": config[SHARE]} if config[SHARE] else {})
+    asked = {"CPU": 1.0, "GPU": config[SHARE], "memory": config[MEMORY_MB] * 2**20}
+    bundle = {name: amount for name, amount in asked.items() if amount}
     return PlacementGroupFactory([bundle])
 
 

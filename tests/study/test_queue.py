@@ -27,6 +27,9 @@ class Room:
     def share(self) -> float:
         return self.given
 
+    def memory_mb(self) -> float:
+        return 512.0
+
     def measured(self, peak_mb: float, device_mb: float) -> None:
         self.seen.append(peak_mb)
 
@@ -62,6 +65,20 @@ def test_room_that_appears_is_used(world) -> None:
     queue.suggest("a"), queue.suggest("b")
     room.places = 3
     assert sample(queue.suggest("c")) == "S2"
+
+
+def test_where_machines_leave_their_trials_wait_for_what_is_left(world) -> None:
+    queue, room, stored, told = world
+    queue.suggest("a"), queue.suggest("b")
+    room.places = 1
+    queue.on_trial_complete("a", error=True)
+    assert queue.suggest("c") is None  # the machine that is left is taken
+    queue.on_trial_complete("b", FINE)
+    assert sample(queue.suggest("c")) == "S0"
+    queue.on_trial_complete("c", FINE)
+    assert sample(queue.suggest("d")) == "S2"
+    queue.on_trial_complete("d", FINE)
+    assert queue.suggest("e") == Searcher.FINISHED and told == [1, 2, 3] and not stored
 
 
 def test_a_lost_worker_s_trial_is_given_again_three_times(world) -> None:
