@@ -148,8 +148,8 @@ def _say_where(out: str, console: Console) -> None:
 def _with_ahead(study: Study, out: Path) -> Study:
     """A search that leaves it open keeps as many suggestions under way as there is room for trials.
 
-    On a cluster that grows, that is the room that it may come to have, at most 256 more than now. What a study
-    began with stays: what is suggested depends on it.
+    On a cluster that grows, that is the room that it may come to have, at most 256 more than now. What a
+    study began with stays: what is suggested depends on it.
     """
     from senca_ray.analysis.description import read_description
     from senca_ray.study.packing import Packing

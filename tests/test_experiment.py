@@ -61,4 +61,4 @@ def test_a_search_cannot_try_its_failed_trials_again(tmp_path: Path, monkeypatch
     monkeypatch.setattr("senca_ray.analysis.description.read_description", lambda out: {"shards": {}})
     monkeypatch.setattr(experiment, "_described", lambda description: object.__new__(Search))
     with pytest.raises(SencaError, match="start it anew with another --out"):
-        resume(tmp_path, retry_failed=True)
+        resume(str(tmp_path), retry_failed=True)

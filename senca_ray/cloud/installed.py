@@ -18,14 +18,18 @@ from packaging.requirements import Requirement
 def missing(pyproject: Path, extras: Sequence[str] = ()) -> list[str]:
     """Requirements of the project (with these optional groups) that are not installed in a version that fits.
 
-    The project itself counts as one. Raises OSError or ValueError for a file that cannot be read, KeyError
-    for a group that it does not have.
+    The project itself counts as one, which is there if this very package lies in its folder: one of the same
+    version from elsewhere may be another. Raises OSError or ValueError for a file that cannot be read,
+    KeyError for a group that it does not have.
     """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    texts = [f"{project['name']}=={project['version']}", *project["dependencies"]]
+    here = Path(__file__).resolve().parents[2] == pyproject.resolve().parent
+    own = f"{project['name']}=={project['version']}"
+    texts = [] if here and _fits(Requirement(own)) else [own]
+    wanted = list(project["dependencies"])
     for extra in extras:
-        texts += project["optional-dependencies"][extra]
-    return [text for text in texts if not _fits(Requirement(text))]
+        wanted += project["optional-dependencies"][extra]
+    return texts + [text for text in wanted if not _fits(Requirement(text))]
 
 
 def _fits(requirement: Requirement) -> bool:

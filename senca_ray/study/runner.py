@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune import PlacementGroupFactory, RunConfig, TuneConfig
+from ray.tune import CheckpointConfig, PlacementGroupFactory, RunConfig, TuneConfig
 
 from senca_ray import keys
 from senca_ray.study.checkpoint import TrialCheckpoint, remove_checkpoints
@@ -103,7 +103,14 @@ def _tuner(queue: TrialQueue, sink: Any, folder: Path, checkpoints: str, run: Ru
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
-        run_config=RunConfig(name=_TUNE_FOLDER, storage_path=str(folder), verbose=0),
+        run_config=RunConfig(
+            name=_TUNE_FOLDER,
+            storage_path=str(folder),
+            # The folder is there on the driver's machine alone: on any other the save at a trial's end,
+            # Tune's default, fails, and with it the trial. Nothing is ever gone back to.
+            checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
     )
 
 

@@ -1,0 +1,86 @@
+"""The chaos table of docs/reliability.md: everything that may happen to a study, made to happen, one by one.
+
+    python proofs/chaos.py [FAULT ...]
+
+On hosts of this machine (see hosts.py) with a loopback S3. After each fault the study has to end with the
+table of an undisturbed run. Writes the table into the page, and proofs/results/chaos.json, when all ran.
+
+Linux and root; `apt-get install -y iproute2 openssh-server rsync`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import faults
+from faults import Outcome
+from faulty_storage import faulty
+from hosts import ROOT, network, storage
+from outcome import write_result
+from small_study import SmallStudy, say
+from storage_faults import FAULTS
+
+from senca_ray.files import write_text
+
+_PAGE = ROOT / "docs" / "reliability.md"
+_BEGIN, _END = "<!-- table: python proofs/chaos.py -->", "<!-- end of table -->"
+_DRIVER = "sweep_neighbors.py|senca resume"
+
+
+def main() -> None:
+    """Make everything happen; SystemExit at the first that does not end as it should."""
+    with network() as hosts, storage(hosts.address) as s3, faulty(s3, hosts.address) as proxy:
+        environment = SmallStudy("", proxy.storage, hosts).environment
+        first, second = (hosts.start(name, environment) for name in ("first", "second"))
+        calm = SmallStudy("undisturbed", proxy.storage, hosts)
+        calm.begin(first).end()
+        quiet = calm.table()
+        say(f"undisturbed: {len(quiet)} rows")
+
+        def study(name: str) -> SmallStudy:
+            return SmallStudy(name, proxy.storage, hosts)
+
+        def inside(name: str, words: str, pattern: str) -> Outcome:
+            return faults.killed_inside(study(name), first, quiet, words, pattern)
+
+        def stopped(name: str, words: str, injected: str, code: int) -> Outcome:
+            return faults.stopped(study(name), first, quiet, words, injected, code)
+
+        def away(fault: str) -> Outcome:
+            return faults.storage_away(study(fault), first, quiet, proxy, fault, FAULTS[fault])
+
+        known: dict[str, Callable[[], Outcome]] = {
+            "worker": lambda: inside("worker", "worker process of a trial killed", "ray::_Worker"),
+            "aggregator": lambda: inside("aggregator", "aggregator killed", "ray::Aggregator"),
+            "node": lambda: stopped("node", "Ray's own node killed", "pkill -9 raylet", 2),
+            "driver": lambda: stopped("driver", "driver killed", f"pkill -9 -f '{_DRIVER}'", 137),
+            "interrupt": lambda: stopped("interrupt", "Ctrl-C", faults.INTERRUPT, 130),
+            **{fault: lambda fault=fault: away(fault) for fault in FAULTS},  # type: ignore[misc]
+            "machine": lambda: faults.machine_lost(study("machine"), first, second, quiet),
+        }
+        chosen = sys.argv[1:] or list(known)
+        found = []
+        for name in chosen:
+            outcome = known[name]()
+            say(f"{name}: equal, {outcome.rows} rows, {outcome.seconds:.0f} s; seen: {outcome.seen}")
+            found.append(outcome)
+    if set(chosen) == set(known):
+        write_result("chaos", [outcome.as_json() for outcome in found])
+        _write_table(found)
+
+
+def _write_table(found: list[Outcome]) -> None:
+    """Put the table into the page, between its marks."""
+    head = "| Fault | How it is injected | What the user sees | What the user does | Lost | Seconds |"
+    lines = [head, "|---|---|---|---|---|---:|"]
+    for one in found:
+        cells = (one.fault, f"`{one.injected}`", one.seen, one.done, one.lost, f"{one.seconds:.0f}")
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    before, _, rest = _PAGE.read_text(encoding="utf-8").partition(_BEGIN)
+    after = rest.partition(_END)[2]
+    write_text(_PAGE, f"{before}{_BEGIN}\n{chr(10).join(lines)}\n{_END}{after}")
+
+
+if __name__ == "__main__":
+    main()
