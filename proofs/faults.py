@@ -84,7 +84,6 @@ def machine_lost(study: SmallStudy, host: Host, other: Host, quiet: pd.DataFrame
         "the host and its disk taken away",
         "silence",
     )
-    return outcome
 
 
 def storage_away(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from senca_ray.errors import SencaError
@@ -24,6 +25,8 @@ _ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     # What a worker was killed for when memory ran out is tried again a few times, not for ever.
     "RAY_task_oom_retries": "3",
+    # Measurements for Prometheus, on a port that asks for no token.
+    "RAY_enable_metrics_collection": "0",
     # Announces a coming default about accelerator variables; nothing here depends on it.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -32,13 +35,15 @@ _ENVIRONMENT = {
 _TOKEN = Path("~/.ray/auth_token")
 """Where Ray keeps the token of clusters that it starts."""
 
+_LONGEST_TEMPORARY = 26
+"""Characters of a folder in which the paths of a session's sockets stay below the system's 107."""
+
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
     """Use the cluster at `address` (or RAY_ADDRESS), else start a local one that ends with the block.
 
-    The local one has no dashboard and no client port, and answers only to who holds its token: Ray's other
-    ports are open to the network. Raises SencaError when the cluster cannot be reached.
+    The local one is that of `start_local`. Raises SencaError when the cluster cannot be reached.
     """
     address = address or os.environ.get("RAY_ADDRESS")
     environment = dict(_ENVIRONMENT)
@@ -54,15 +59,12 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
         return
     try:
-        _knock(address)
-        ray.init(
-            # Without "local" Ray would join a cluster that somebody else runs on this machine.
-            address=address or "local",
-            # Only what we start ourselves can be told to have no dashboard.
-            include_dashboard=None if address else False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        if address:
+            _knock(address)
+            close_token()
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        else:
+            start_local()
     except (OSError, ray.exceptions.AuthenticationError) as error:
         raise SencaError(
             f"the Ray cluster {address or 'of our own'} cannot be reached ({error}); start one there with "
@@ -75,6 +77,75 @@ def connected(address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
+def start_local(cpus: int | None = None) -> None:
+    """Start a Ray of our own on this machine, with all its cores or so many, and connect to it.
+
+    It has no dashboard and no client port, listens on the loopback interface alone, and answers only to who
+    holds its token; no other user of the machine gets at its sockets, its logs or the token.
+    """
+    import ray
+
+    close_token()
+    with _on_loopback():
+        ray.init(
+            # Without "local" Ray would join a cluster that somebody else runs on this machine.
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            _temp_dir=str(_private_folder() / "ray"),
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    close_token()
+
+
+def close_token() -> None:
+    """Keep other users from the token and its folder, if there is one: Ray lets everybody read what it makes.
+
+    `ray up` copies the file with its permissions to every machine.
+    """
+    token = _TOKEN.expanduser()
+    with suppress(OSError):
+        # First the folder, which also covers a token that Ray is about to write.
+        token.parent.mkdir(mode=0o700, exist_ok=True)
+        token.parent.chmod(0o700)
+        token.chmod(0o600)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a cluster that starts in the block take the loopback address for its machine's, as on macOS.
+
+    Ray has no setting for it: it turns a loopback address that it is given into one that others can reach.
+    """
+    from ray._private import ray_constants
+
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _private_folder() -> Path:
+    """Folder around the sessions of local clusters: Ray lets everybody write into those, sockets included.
+
+    Raises SencaError when it is somebody else's.
+    """
+    base = tempfile.gettempdir()
+    if len(base) > _LONGEST_TEMPORARY:
+        base = "/tmp"  # noqa: S108  what is made in it is checked
+    base = os.environ.get("RAY_TMPDIR") or base
+    folder = Path(base) / f"ray-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise SencaError(
+            f"{folder}: belongs to somebody else; remove it, or set RAY_TMPDIR to a folder of yours"
+        )
+    folder.chmod(0o700)
+    return folder
+
+
 def _knock(address: str | None) -> None:
     """Open and close a connection to host:port: Ray itself would try for minutes. Raises OSError."""
     host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
@@ -82,11 +153,48 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+def nodes_without(path: Path) -> list[str]:
+    """Addresses of the connected cluster's other machines that see no `path`.
+
+    A machine that joins later is not asked, nor one that does not answer within a minute.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    ask = ray.remote(num_cpus=0)(os.path.exists)
+    others = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"] and n["NodeID"] != here}
+    asked = {
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+            str(path)
+        ): at
+        for node, at in others.items()
+    }
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=60) if asked else ([], [])
+    return sorted(asked[answer] for answer in answered if not ray.get(answer))
+
+
 def resources() -> dict[str, float]:
-    """What the connected cluster has in all: CPU, GPU, memory (bytes) and others."""
+    """What the connected cluster's machines have in all: CPU, GPU, memory (bytes) and others.
+
+    A machine without CPUs, the head of most clusters, runs no trial; its memory does not count.
+    """
+    total: dict[str, float] = {}
+    for machine in _machines():
+        for name, amount in machine.items():
+            total[name] = total.get(name, 0.0) + amount
+    return total
+
+
+def largest(name: str) -> float:
+    """How much of this resource the machine of the connected cluster has that has most of it."""
+    return max((machine.get(name, 0.0) for machine in _machines()), default=0.0)
+
+
+def _machines() -> list[dict[str, float]]:
     import ray
 
-    return dict(ray.cluster_resources())
+    return [n["Resources"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
 
 
 def cpus() -> int:

@@ -11,8 +11,10 @@ with cluster.connected():
     import ray
     address = ray.get_runtime_context().gcs_address
     join = [sys.executable, "-c", f"import ray; ray.init({address!r}, log_to_driver=False); print('joined')"]
+    # Without this switch Ray would look for it where it is not: at this machine's outer address.
+    inside = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     for mode in ("token", "disabled"):
-        ran = subprocess.run(join, env=os.environ | {"RAY_AUTH_MODE": mode}, capture_output=True, text=True)
+        ran = subprocess.run(join, env=inside | {"RAY_AUTH_MODE": mode}, capture_output=True, text=True)
         print(mode, "joined" in ran.stdout)
 """
 

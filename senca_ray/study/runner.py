@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import CheckpointConfig, PlacementGroupFactory, RunConfig, TuneConfig
+from ray.tune.execution import class_cache
 
 from senca_ray import keys
 from senca_ray.study.checkpoint import TrialCheckpoint, remove_checkpoints
@@ -22,6 +23,7 @@ from senca_ray.study.trial import OutOfMemory, Trial, from_config, run_trial
 
 _SINK, _RUN, _CHECKPOINTS = "sink", "run", "checkpoints"
 _TUNE_FOLDER = "tune"
+_SECRETS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
 
 Run = Callable[..., list[dict[str, Any]]]
 """`run_trial`, or what a benchmark puts in its place."""
@@ -79,6 +81,9 @@ def run_plan(
     queue = TrialQueue(plan, Packing(), lambda rows: ray.get(sink.append.remote(rows)), progress)
     folder = folder.resolve()
     checkpoints = checkpoints or str(folder / keys.CHECKPOINT_FOLDER)
+    # Tune would hand the driver's keys to every trial in a description that Ray logs and lists for all to
+    # see. Machines have keys, or a role, of their own.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_SECRETS)
     try:
         _tuner(queue, sink, folder, checkpoints, run).fit()
     finally:
