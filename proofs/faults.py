@@ -89,12 +89,11 @@ def machine_lost(study: SmallStudy, host: Host, other: Host, quiet: pd.DataFrame
 def storage_away(
     study: SmallStudy, host: Host, quiet: pd.DataFrame, storage: Faulty, fault: str, words: str
 ) -> Outcome:
-    """Let the storage answer wrongly for a minute, while trials end and others begin."""
-    # Shards that nobody on this machine has read yet: the trials need the storage, too.
+    """Let the storage answer wrongly for a minute, from the moment when trials begin to read their shards."""
     host.run("rm -rf ~/.cache/senca_ray/near")
     run = study.begin(host)
-    before = study.wait_for(host, 1, run)
-    host.run("rm -rf ~/.cache/senca_ray/near")
+    wait(lambda: any("fitting: 0 of" in line for line in run.said), run)
+    before = study.trials(host)
     began, met = time.monotonic(), storage.met[fault]
     storage.fault = fault
     time.sleep(_FAULT)

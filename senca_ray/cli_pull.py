@@ -72,6 +72,8 @@ def _address(name: str, file: Path | None) -> str:
     file = file or (CLUSTER_FILE if CLUSTER_FILE.exists() else None)
     if base is None and file is not None:
         base = read_cluster_file(file).storage
+        if base and "EDIT-ME" in base:
+            raise SencaError(f"{file}: SENCA_STORAGE={base} found; put your bucket there")
     if base is None:
         raise SencaError(
             f"{name}: the name of a study found, and no storage to look for it: give its address, set "

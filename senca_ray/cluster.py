@@ -46,13 +46,10 @@ def connected(address: str | None = None) -> Iterator[None]:
     The local one is that of `start_local`. Raises SencaError when the cluster cannot be reached.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    environment = dict(_ENVIRONMENT)
-    token = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ) or _TOKEN.expanduser().exists()
-    if address and token:
-        # Ray turns tokens on by itself for clusters that it starts, not for those that it joins.
-        environment["RAY_AUTH_MODE"] = "token"
-    for name, value in environment.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if address:
+        use_token()
     import ray
 
     if ray.is_initialized():
@@ -61,7 +58,6 @@ def connected(address: str | None = None) -> Iterator[None]:
     try:
         if address:
             _knock(address)
-            close_token()
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
         else:
             start_local()
@@ -97,6 +93,22 @@ def start_local(cpus: int | None = None) -> None:
             log_to_driver=False,
         )
     close_token()
+
+
+def use_token() -> None:
+    """Have Ray send the token that this machine holds, if any, to a cluster that was there before.
+
+    Ray turns tokens on by itself for clusters that it starts, not for those that it joins. Raises SencaError
+    where a file is named for it that is not there.
+    """
+    close_token()
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if given and not Path(given).is_file():
+        raise SencaError(
+            f"RAY_AUTH_TOKEN_PATH={given}: no such file; unset it, or put the cluster's token there"
+        )
+    if given or os.environ.get("RAY_AUTH_TOKEN") or _TOKEN.expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def close_token() -> None:

@@ -218,7 +218,8 @@ class _Mirror(threading.Thread):
                 self._lost = error
             except SencaError as error:
                 if not self._away:
-                    _log.warning("%s; the study goes on, and what is new follows later", error)
+                    text = "%s cannot be written; the study goes on, and what is new follows later (%s)"
+                    _log.warning(text, self._address, error)
                 self._away = True
             else:
                 self._away = False

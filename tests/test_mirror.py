@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senca_ray import keys, lease, mirror
+from senca_ray.analysis.description import read_description
+from senca_ray.cli_pull import _address
 from senca_ray.data.location import StorageAway, list_files, patiently, read_bytes, write_bytes
 from senca_ray.errors import SencaError
 from senca_ray.study.checkpoint import TrialCheckpoint, remove_checkpoints
@@ -235,6 +237,30 @@ def test_pull_brings_what_is_new_and_no_more(address: str, tmp_path: Path) -> No
     assert mirror.pull(address, home) >= 1
     assert (home / keys.JOURNAL_FILE).read_text() == (here / keys.JOURNAL_FILE).read_text()
     assert not [p for p in home.iterdir() if p.name.startswith(".")]
+
+
+def test_what_reads_a_folder_says_how_a_study_at_an_address_comes_home() -> None:
+    with pytest.raises(SencaError, match="`senca pull s3://lab/studies/a` brings it here"):
+        read_description(Path("s3://lab/studies/a"))
+
+
+def test_pull_finds_a_study_by_its_name(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = address.removesuffix("/studies/tiny")
+    (tmp_path / "cluster.yaml").write_text(f"""
+provider: {{type: aws}}
+head_node_type: head
+available_node_types: {{head: {{}}}}
+setup_commands: ["export SENCA_STORAGE={base}"]
+""")
+    assert _address("tiny", None) == address
+    (tmp_path / "cluster.yaml").unlink()
+    with pytest.raises(SencaError, match="no storage to look for it"):
+        _address("tiny", None)
+    monkeypatch.setenv("SENCA_STORAGE", f"{base}/")
+    assert _address("tiny", None) == address
 
 
 def test_pull_overwrites_no_other_study(address: str, tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ _EARLIER = {"undetermined": keys.UNSCORED, "refined": False}
 def read_description(folder: Path) -> dict[str, Any]:
     """Read a study's description; raises SencaError when there is none or it is of another version."""
     path = folder / keys.STUDY_FILE
+    if folder.parts[:1] in (("s3:",), ("gs:",)):  # what pathlib makes of an address
+        address = f"{folder.parts[0]}//{'/'.join(folder.parts[1:])}"
+        raise SencaError(
+            f"{address}: an address found, a folder expected: `senca pull {address}` brings it here"
+        )
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

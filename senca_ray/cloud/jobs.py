@@ -21,6 +21,7 @@ import tenacity
 
 from senca_ray.cloud.parcel import Parcel
 from senca_ray.cloud.tunnel import Lost, dashboard
+from senca_ray.cluster import use_token
 from senca_ray.errors import SencaError
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ _SENDING = 120.0
 """Seconds for a cluster to take a job."""
 _LONGEST_WAIT = 30.0
 """Seconds between two tries at most."""
-
-_TOKEN = Path("~/.ray/auth_token")
 
 
 T = TypeVar("T")
@@ -125,7 +124,7 @@ def reached(address: str | None, cluster: Path) -> Iterator[Dashboard]:
 
     Raises SencaError for a wrong address and where Ray finds no running head.
     """
-    _use_token()
+    use_token()
     with dashboard(address, cluster) as route:
         yield Dashboard(route)
 
@@ -198,17 +197,6 @@ def _client(url: str) -> JobSubmissionClient:
         del os.environ["RAY_API_SERVER_ADDRESS"]
         if before is not None:
             os.environ["RAY_API_SERVER_ADDRESS"] = before
-
-
-def _use_token() -> None:
-    """Have Ray send the token that this machine holds, as to clusters that it joins."""
-    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if given and not Path(given).is_file():
-        raise SencaError(
-            f"RAY_AUTH_TOKEN_PATH={given}: no such file; unset it, or put the cluster's token there"
-        )
-    if given or os.environ.get("RAY_AUTH_TOKEN") or _TOKEN.expanduser().exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @contextmanager
