@@ -179,7 +179,7 @@ def test_run_hands_the_file_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(recipe, "run_file", lambda *args, **options: called.append((*args, options)))
     text("study", "run", "s.yaml", "--out", "o", "--data", "d", "--format", "her2st")
-    wanted = {"data": "d", "format": "her2st", "out": Path("o"), "address": None}
+    wanted = {"data": "d", "format": "her2st", "out": "o", "address": None}
     assert called == [(Path("s.yaml"), wanted)]
 
 

@@ -258,7 +258,8 @@ def test_every_command_of_the_readme_runs(world: World, study: tuple[Path, str],
     assert len(commands) >= 11
     # The README's own simulated cohort is the embedded one, prepared by the study before.
     shutil.copytree(world.cache / "shards", tmp_path / "my-shards", ignore=HIDDEN)
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    for name in ("experiments", "configs", "cluster.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
     without_wandb = dataclasses.replace(world, wandb="disabled")  # its runs are looked at elsewhere
     for command in commands:
         if command.startswith("make "):

@@ -45,7 +45,7 @@ def test_a_sweep_in_words_is_the_sweep(tmp_path: Path) -> None:
     assert isinstance(study, Grid)
     assert list(study.variants) == ["neighbors=4", "neighbors=8"] and study.seeds == (0, 1)
     assert study.setting == Setting(epochs=3) and study.protocol.k_policy == "auto"
-    assert read.sections().samples == ("A1", "B1") and read.out() == Path("studies/s-raw")
+    assert read.sections().samples == ("A1", "B1") and read.out() == "studies/s-raw"
 
 
 def test_an_ablation_is_the_paper_s_unless_it_names_its_own() -> None:

@@ -224,7 +224,7 @@ def test_measuring_now_fits_every_method_and_setting_once_a_size(toy_shard: str)
     ]
     said: list[str] = []
     rows, share = measure(fits[-1:], gpu=False, told=said.append)
-    assert share > 0 and len(said) == 2
+    assert 0 <= share < 2 and len(said) == 2
     assert Measured(rows).quote(planned[-1], gpu=False) is not None
 
 

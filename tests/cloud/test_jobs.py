@@ -25,7 +25,7 @@ import ray
 import typer
 from typer.testing import CliRunner
 
-from senca_ray import cli_submit
+from senca_ray import cli_submit, cluster
 from senca_ray.cloud import check_versions, jobs, parcel, tunnel
 from senca_ray.cloud.jobs import Dashboard, Gone
 from senca_ray.cloud.parcel import pack
@@ -303,7 +303,7 @@ def nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment names other clusters, and a proxy that would see tokens: none of them answers."""
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else it would be set for the tests that follow
-    monkeypatch.setattr(jobs, "_TOKEN", Path("/no/token"))
+    monkeypatch.setattr(cluster, "_TOKEN", Path("/no/token"))
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
 
@@ -428,9 +428,12 @@ if os.path.exists(os.environ["SSH_LOG"] + ".refuse"):
     sys.exit("Permission denied (publickey).")
 port = int(sys.argv[sys.argv.index("-L") + 1].split(":")[1])
 def pump(a, b):
-    while data := a.recv(65536):
-        b.sendall(data)
-    b.close()
+    try:
+        while data := a.recv(65536):
+            b.sendall(data)
+        b.shutdown(socket.SHUT_WR)  # closing could reset what is still on its way
+    except OSError:
+        pass
 def serve(listener):
     while True:
         near = listener.accept()[0]
