@@ -25,7 +25,7 @@ from senca_ray.files import write_text
 
 _PAGE = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- table: python proofs/chaos.py -->", "<!-- end of table -->"
-_DRIVER = "sweep_neighbors.py|senca resume"
+_DRIVER = "[s]weep_neighbors.py"
 
 
 def main() -> None:
@@ -51,8 +51,10 @@ def main() -> None:
             return faults.storage_away(study(fault), first, quiet, proxy, fault, FAULTS[fault])
 
         known: dict[str, Callable[[], Outcome]] = {
-            "worker": lambda: inside("worker", "worker process of a trial killed", "ray::_Worker"),
-            "aggregator": lambda: inside("aggregator", "aggregator killed", "ray::Aggregator"),
+            "worker": lambda: inside(
+                "worker", "worker process of a trial killed", "[r]ay::(_Worker|ResourceTrainable)"
+            ),
+            "aggregator": lambda: inside("aggregator", "aggregator killed", "[r]ay::Aggregator"),
             "node": lambda: stopped("node", "Ray's own node killed", "pkill -9 raylet", 2),
             "driver": lambda: stopped("driver", "driver killed", f"pkill -9 -f '{_DRIVER}'", 137),
             "interrupt": lambda: stopped("interrupt", "Ctrl-C", faults.INTERRUPT, 130),

@@ -150,4 +150,4 @@ def _lost(study: SmallStudy, before: set[str]) -> str:
     return "nothing"
 
 
-INTERRUPT = f"pkill -{signal.SIGINT.value} -f 'sweep_neighbors.py|senca resume'"
+INTERRUPT = f"pkill -{signal.SIGINT.value} -f '[s]weep_neighbors.py'"
