@@ -3,28 +3,32 @@
     python proofs/chaos.py [FAULT ...]
 
 On hosts of this machine (see hosts.py) with a loopback S3. After each fault the study has to end with the
-table of an undisturbed run. Writes the table into the page, and proofs/results/chaos.json, when all ran.
+table of an undisturbed run. Writes the table into the page, and proofs/results/chaos.json.
 
 Linux and root; `apt-get install -y iproute2 openssh-server rsync`.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import faults
 from faults import Outcome
 from faulty_storage import faulty
 from hosts import ROOT, network, storage
-from outcome import write_result
+from outcome import RESULTS, write_result
 from small_study import SmallStudy, say
 from storage_faults import FAULTS
 
 from senca_ray.files import write_text
 
+_RESULT = RESULTS / "chaos.json"
 _PAGE = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- table: python proofs/chaos.py -->", "<!-- end of table -->"
+_WORKER = "[r]ay::(_Worker|ResourceTrainable)"
 _DRIVER = "[s]weep_neighbors.py"
 
 
@@ -56,28 +60,32 @@ def main() -> None:
             ),
             "aggregator": lambda: inside("aggregator", "aggregator killed", "[r]ay::Aggregator"),
             "node": lambda: stopped("node", "Ray's own node killed", "pkill -9 raylet", 2),
-            "driver": lambda: stopped("driver", "driver killed", f"pkill -9 -f '{_DRIVER}'", 137),
+            "driver": lambda: stopped("driver", "driver killed", f"pkill -9 -f '{_DRIVER}'", -9),
             "interrupt": lambda: stopped("interrupt", "Ctrl-C", faults.INTERRUPT, 130),
             **{fault: lambda fault=fault: away(fault) for fault in FAULTS},  # type: ignore[misc]
             "machine": lambda: faults.machine_lost(study("machine"), first, second, quiet),
         }
         chosen = sys.argv[1:] or list(known)
-        found = []
+        found = {}
         for name in chosen:
             outcome = known[name]()
             say(f"{name}: equal, {outcome.rows} rows, {outcome.seconds:.0f} s; seen: {outcome.seen}")
-            found.append(outcome)
-    if set(chosen) == set(known):
-        write_result("chaos", [outcome.as_json() for outcome in found])
-        _write_table(found)
+            found[name] = outcome.as_json()
+    # Those that were not asked for stay as they were.
+    before = json.loads(_RESULT.read_text())["found"] if _RESULT.exists() else {}
+    all_known = {name: found.get(name) or before.get(name) for name in known}
+    there = {name: one for name, one in all_known.items() if one}
+    write_result("chaos", there)
+    _write_table(there)
 
 
-def _write_table(found: list[Outcome]) -> None:
+def _write_table(found: dict[str, dict[str, Any]]) -> None:
     """Put the table into the page, between its marks."""
     head = "| Fault | How it is injected | What the user sees | What the user does | Lost | Seconds |"
     lines = [head, "|---|---|---|---|---|---:|"]
-    for one in found:
-        cells = (one.fault, f"`{one.injected}`", one.seen, one.done, one.lost, f"{one.seconds:.0f}")
+    for one in found.values():
+        cells = [one[name] for name in ("fault", "injected", "seen", "done", "lost")]
+        cells.append(f"{one['seconds']:.0f}")
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     before, _, rest = _PAGE.read_text(encoding="utf-8").partition(_BEGIN)
     after = rest.partition(_END)[2]

@@ -21,15 +21,17 @@ from senca_ray.data import copies, remote
 from senca_ray.errors import SencaError
 from senca_ray.files import write_text
 from senca_ray.lock import held, holder
+from senca_ray.mirror import WORKING
 
 UNFINISHED = "left by a killed command"
 LEFTOVERS = "leftovers of studies"
 SIMULATED = "simulated cohorts"
 COPIES = "copies of far sections"
+WORKED_ON = "working folders of studies at addresses"
 SHARDS = "prepared sections"
 PACKAGES = "environments of methods"
 STUDIES = "studies"
-CATEGORIES = (UNFINISHED, LEFTOVERS, SIMULATED, COPIES, SHARDS, PACKAGES, STUDIES)
+CATEGORIES = (UNFINISHED, LEFTOVERS, SIMULATED, COPIES, WORKED_ON, SHARDS, PACKAGES, STUDIES)
 """What an item is, the most dispensable first."""
 
 _SHARD_STORE = "shards"
@@ -141,6 +143,9 @@ def _cache_items(cache: Path, needed: dict[Path, list[str]], in_use: dict[Path, 
     for folder in (cache, store, near):
         if folder.is_dir() and (folder == cache or not folder.is_symlink()):
             yield from _unfinished(folder)
+    for path in filter(_ours, (cache / WORKING).glob("[!.]*")):
+        run_by = holder(path)
+        yield Item(path, WORKED_ON, _size(path), kept=f"run by {run_by}" if run_by else "")
     for path in filter(_ours, cache.glob("simulated-*")):
         yield Item(path, SIMULATED, _size(path))
     for folder in (near, views):
@@ -188,7 +193,7 @@ def _young(path: Path) -> bool:
 
 
 def _remove(item: Item) -> None:
-    study = {STUDIES: item.path, LEFTOVERS: item.path.parent}.get(item.category)
+    study = {STUDIES: item.path, WORKED_ON: item.path, LEFTOVERS: item.path.parent}.get(item.category)
     if study is not None:
         # Nobody can start the study before what is removed is gone.
         with held(study):

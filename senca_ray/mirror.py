@@ -43,6 +43,8 @@ from senca_ray.files import cache, write_whole
 
 _log = logging.getLogger(__name__)
 
+WORKING = "studies"
+"""Folder of the cache where studies at addresses are worked on."""
 JOURNAL_FOLDER = "journal"
 _OWN = (f"{JOURNAL_FOLDER}/", f"{keys.CHECKPOINT_FOLDER}/")
 """Folders at the address that are no copies of the study's folder."""
@@ -56,7 +58,7 @@ Stamp = tuple[int, int]
 def working_folder(address: str) -> Path:
     """Where a study at an address is worked on, on this machine."""
     digest = hashlib.sha256(address.encode()).hexdigest()[:16]
-    return cache() / "studies" / f"{address.rpartition('/')[2]}-{digest}"
+    return cache() / WORKING / f"{address.rpartition('/')[2]}-{digest}"
 
 
 @contextmanager

@@ -10,7 +10,17 @@ from tiny_study import trial_rows, write_study
 
 from senca_ray import disk, keys
 from senca_ray.data.copies import held as held_copy
-from senca_ray.disk import COPIES, LEFTOVERS, SHARDS, SIMULATED, STUDIES, UNFINISHED, remove, survey
+from senca_ray.disk import (
+    COPIES,
+    LEFTOVERS,
+    SHARDS,
+    SIMULATED,
+    STUDIES,
+    UNFINISHED,
+    WORKED_ON,
+    remove,
+    survey,
+)
 from senca_ray.lock import held
 
 DONE = [row for s in ("A1", "B1") for n in (4, 8) for row in trial_rows(s, f"neighbors={n}")]
@@ -244,3 +254,18 @@ def test_a_removal_that_breaks_off_leaves_no_half_shard(
     assert set(of(SHARDS, cache, studies)) == {"B1-0123"}
     left = [name for name, item in of(UNFINISHED, cache, studies).items() if item.kept]
     assert left == [f".A1-0123.{os.getpid()}.partial"]
+
+
+def test_working_folders_of_studies_at_addresses_are_shown_and_kept_while_they_run(
+    cache: Path, studies: Path
+) -> None:
+    folder = cache / "studies" / "sweep-0123"
+    write_study(folder, DONE)
+    with held(folder):
+        (item,) = of(WORKED_ON, cache, studies).values()
+        assert item.kept.startswith("run by process")
+        assert remove([item], cache, studies)[0] == 0 and folder.exists()
+    (item,) = of(WORKED_ON, cache, studies).values()
+    assert item.size > 0 and not item.kept
+    assert remove([item], cache, studies) == (item.size, [])
+    assert not folder.exists()
