@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ _RESULT = RESULTS / "chaos.json"
 _PAGE = ROOT / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- table: python proofs/chaos.py -->", "<!-- end of table -->"
 _WORKER = "[r]ay::(_Worker|ResourceTrainable)"
+_WIDEST = 180
+"""Characters of a cell; the results have it whole."""
 _DRIVER = "[s]weep_neighbors.py"
 
 
@@ -85,6 +88,7 @@ def _write_table(found: dict[str, dict[str, Any]]) -> None:
     lines = [head, "|---|---|---|---|---|---:|"]
     for one in found.values():
         cells = [one[name] for name in ("fault", "injected", "seen", "done", "lost")]
+        cells = [textwrap.shorten(cell, _WIDEST, placeholder=" …") for cell in cells]
         cells.append(f"{one['seconds']:.0f}")
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     before, _, rest = _PAGE.read_text(encoding="utf-8").partition(_BEGIN)
