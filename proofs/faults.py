@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
 from dataclasses import asdict, dataclass
@@ -71,19 +72,15 @@ def machine_lost(study: SmallStudy, host: Host, other: Host, quiet: pd.DataFrame
     """Take the machine that runs the study away, disk and all; `senca resume ADDRESS` on another one."""
     run = study.begin(host)
     before = study.wait_for(host, _AFTER, run)
-    wait(lambda: before <= study.stored_trials(), run)
+    wait(study.stored_trials, run)
     ended, before = study.trials(host), study.stored_trials()
     host.kill()
     say(f"{host.name} taken away: {len(ended)} trials had ended, {len(before)} of them at the address")
-    return _resumed(
-        study,
-        other,
-        quiet,
-        before,
-        "machine of the driver lost",
-        "the host and its disk taken away",
-        "silence",
-    )
+    words = "machine of the driver lost"
+    outcome = _resumed(study, other, quiet, before, words, "the host and its disk taken away", "silence")
+    again = len(ended) - len(before)
+    lost = f"rows of the last seconds: {again} of {len(ended)} trials, run again" if again else outcome.lost
+    return dataclasses.replace(outcome, lost=lost)
 
 
 def storage_away(

@@ -19,7 +19,7 @@ from senca_ray import keys
 
 MEASURED = [keys.SECONDS, keys.PEAK_MEMORY_MB, keys.VERSIONS]
 """Columns of a clock, a gauge and a machine: all others have to be equal."""
-OPTIONS = "--sample A1 --sample B1 --values 4,8,16 --seeds 3"
+OPTIONS = "--sample A1 --sample B1 --values 4,8,16 --seeds 6"
 PATIENCE = 1800.0
 """Seconds for a study; about one minute on an idle machine."""
 
