@@ -26,6 +26,7 @@ from typing import Any
 import pandas as pd
 from cluster_here import Cluster, Look, cluster_here
 from hosts import ROOT, Storage, network, storage
+from small_study import MEASURED, say
 
 from senca_ray import keys
 from senca_ray.files import write_json
@@ -35,8 +36,6 @@ RESULT = ROOT / "proofs/results/two_hosts.json"
 _STUDY = "sweep-neighbors-simulated"
 _QUIET = "undisturbed"
 """Name of the study that nothing happens to."""
-_MEASURED = [keys.SECONDS, keys.PEAK_MEMORY_MB, keys.VERSIONS]
-"""Columns of a clock, a gauge and a machine: all others have to be equal."""
 _KILL_AT = 1 / 3
 _PATIENCE = 3000.0
 """Seconds for a study; some minutes on an idle machine."""
@@ -60,7 +59,7 @@ def main(options: list[str]) -> None:
             say(f"disturbed: {disturbed['trials']} trials in {disturbed['seconds']:.0f} s")
             rows = compare(s3, f"senca/studies/{_QUIET}", f"senca/studies/{_STUDY}")
             loss = loss_of(cluster, disturbed) | {"trials_begun_again": len(errors_of(cluster))}
-            say(f"equal: {rows} rows in every column but {', '.join(_MEASURED)}; and every region")
+            say(f"equal: {rows} rows in every column but {', '.join(MEASURED)}; and every region")
             say(f"{loss['trial']} went with {loss['host']} and had ended {loss['trial_again']} s later")
             say(f"figures of the loss: {loss}")
     if not options:
@@ -159,7 +158,7 @@ def compare(s3: Storage, one: str, other: str) -> int:
     if (failed := int((second[keys.STATUS] == keys.FAILED).sum())) or not len(second):
         raise SystemExit(f"{failed} of {len(second)} rows failed: {set(second[keys.REASON].dropna())}")
     try:
-        pd.testing.assert_frame_equal(*(t.drop(columns=_MEASURED) for t in (first, second)), check_exact=True)
+        pd.testing.assert_frame_equal(*(t.drop(columns=MEASURED) for t in (first, second)), check_exact=True)
         pd.testing.assert_frame_equal(*(read(folder, keys.REGIONS_FILE) for folder in (one, other)))
     except AssertionError as error:
         raise SystemExit(f"the tables differ: {error}") from None
@@ -188,14 +187,6 @@ def write_result(
     }
     write_json(RESULT, content)
     say(f"written: {RESULT.relative_to(ROOT)}")
-
-
-_BEGAN = time.monotonic()
-
-
-def say(text: str) -> None:
-    """Print it with the seconds since the beginning."""
-    print(f"[{time.monotonic() - _BEGAN:5.0f} s] {text}", flush=True)
 
 
 if __name__ == "__main__":

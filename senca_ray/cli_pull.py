@@ -66,13 +66,14 @@ def pull(
 
 def _address(name: str, file: Path | None) -> str:
     from senca_ray.cloud.cluster_file import CLUSTER_FILE, read_cluster_file
+    from senca_ray.cloud.doctor_file import has_placeholder
     from senca_ray.home import storage
 
     base = storage()
     file = file or (CLUSTER_FILE if CLUSTER_FILE.exists() else None)
     if base is None and file is not None:
         base = read_cluster_file(file).storage
-        if base and "EDIT-ME" in base:
+        if base and has_placeholder(base):
             raise SencaError(f"{file}: SENCA_STORAGE={base} found; put your bucket there")
     if base is None:
         raise SencaError(

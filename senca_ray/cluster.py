@@ -32,7 +32,7 @@ _ENVIRONMENT = {
 }
 
 
-_TOKEN = Path("~/.ray/auth_token")
+TOKEN_FILE = Path("~/.ray/auth_token")
 """Where Ray keeps the token of clusters that it starts."""
 
 _LONGEST_TEMPORARY = 26
@@ -107,7 +107,7 @@ def use_token() -> None:
         raise SencaError(
             f"RAY_AUTH_TOKEN_PATH={given}: no such file; unset it, or put the cluster's token there"
         )
-    if given or os.environ.get("RAY_AUTH_TOKEN") or _TOKEN.expanduser().exists():
+    if given or os.environ.get("RAY_AUTH_TOKEN") or TOKEN_FILE.expanduser().exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
@@ -116,7 +116,7 @@ def close_token() -> None:
 
     `ray up` copies the file with its permissions to every machine.
     """
-    token = _TOKEN.expanduser()
+    token = TOKEN_FILE.expanduser()
     with suppress(OSError):
         # First the folder, which also covers a token that Ray is about to write.
         token.parent.mkdir(mode=0o700, exist_ok=True)

@@ -8,7 +8,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -85,10 +85,11 @@ def prepare_cohort(cohort: Cohort, console: Console, address: str | None = None)
     data = cohort.data or str(simulated_cohort(console))
     if address and is_remote(store) and cohort.data is None:
         data = _sent(Path(data), f"{store.rstrip('/')}/{_RAW}")
-    if address:
-        with cluster.connected(address):
+    with ExitStack() as held:
+        if address:
+            held.enter_context(cluster.connected(address))
             _check_shared(data, store)
-    with progress_bar(console) as bar:
+        bar = held.enter_context(progress_bar(console))
         task = bar.add_task("preparing sections", total=None)
 
         def report(sample: str, done: int, total: int) -> None:

@@ -39,6 +39,15 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_content(path: Path, content: bytes) -> None:
+    """Write bytes with `write_whole`."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_whole(path, write)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text (UTF-8) with `write_whole`."""
 

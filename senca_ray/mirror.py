@@ -39,7 +39,7 @@ from senca_ray.data.location import (
     wrong_key,
 )
 from senca_ray.errors import SencaError
-from senca_ray.files import cache, write_whole
+from senca_ray.files import cache, write_content
 
 _log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def bring(address: str, folder: Path) -> tuple[int, set[str]]:
         if path.name != keys.LOCK_FILE:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     _fetch(address, folder, files)
-    write_whole(here, lambda temporary: _ignore(temporary.write_bytes(journal)))
+    write_content(here, journal)
     return len(journal), set(files)
 
 
@@ -126,7 +126,7 @@ def pull(address: str, folder: Path) -> int:
     stamp = sum(info.size for info in pieces.values()), last
     if pieces and stamp != _stamp(journal):
         content = b"".join(_pieces(address, pieces))
-        write_whole(journal, lambda temporary: _ignore(temporary.write_bytes(content)))
+        write_content(journal, content)
         os.utime(journal, ns=(last, last))
         return len(new) + 1
     return len(new)
@@ -138,10 +138,6 @@ def check_study(address: str) -> bytes:
     if content is None:
         raise SencaError(f"{address}: no study there; expected an address that was an experiment's --out")
     return content
-
-
-def _ignore(_result: object) -> None:
-    """Make a call that returns something one that returns nothing."""
 
 
 def _listed(address: str) -> tuple[dict[str, fs.FileInfo], dict[str, fs.FileInfo]]:

@@ -23,7 +23,7 @@ def cluster_here(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_only_the_cloud_is_replaced_in_the_clusters_file(cluster_here: Any) -> None:
     given = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    found = cluster_here.here(given, "10.0.0.2", ["10.0.0.3", "10.0.0.4"], "/root/key")
+    found = cluster_here.here(given, "10.0.0.2", ["10.0.0.3", "10.0.0.4"], "/home/lab/key")
     for section in ("setup_commands", "head_start_ray_commands", "worker_start_ray_commands", "file_mounts"):
         assert given[section] and found[section] == given[section]
     assert found["provider"] == {

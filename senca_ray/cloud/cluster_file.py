@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
     nodes = [_node_type(str(name), _mapping(given), wrong) for name, given in types.items()]
     if problems:
         raise ProblemsError(problems, str(path))
-    found = _STORAGE.search("\n".join(_texts(raw)))
+    found = _STORAGE.search("\n".join(text for _, text in texts(raw)))
     return ClusterFile(
         path=path,
         name=str(raw.get("cluster_name", "")),
@@ -148,10 +148,13 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _texts(value: object) -> list[str]:
-    """Every text in the file, however deep."""
+def texts(value: object, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a file with its place, for example ('provider.region', 'us-east-1')."""
     if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [text for inner in value.values() for text in _texts(inner)]
-    return [text for inner in value for text in _texts(inner)] if isinstance(value, list) else []
+        yield place, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from texts(inner, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from texts(inner, f"{place}[{index}]")

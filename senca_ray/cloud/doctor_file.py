@@ -8,16 +8,17 @@ import io
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from senca_ray.cloud.cluster_file import PRICE, ClusterFile
+from senca_ray.cloud.cluster_file import PRICE, ClusterFile, texts
 from senca_ray.cloud.doctor import CannotLook, Check, Verdict, failed, in_short, passed, warning
 from senca_ray.cloud.doctor_image import image_check
-from senca_ray.cloud.doctor_machine import PACKAGE, TOKEN_FILE
+from senca_ray.cloud.doctor_machine import PACKAGE
 from senca_ray.cloud.doctor_running import compare_python
+from senca_ray.cluster import TOKEN_FILE
 
 _PLACEHOLDER = re.compile(
     r"<[A-Za-z][\w .-]*>"
@@ -46,18 +47,6 @@ def file_checks(cluster: ClusterFile) -> list[Check]:
         Check("this package's version", lambda: package_version(cluster)),
     ]
     return checks + [image_check(image) for image in images(cluster)]
-
-
-def texts(value: object, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a file with its place, for example ('provider.region', 'us-east-1')."""
-    if isinstance(value, str):
-        yield place, value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from texts(inner, f"{place}.{name}" if place else str(name))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from texts(inner, f"{place}[{index}]")
 
 
 def images(cluster: ClusterFile) -> list[str]:

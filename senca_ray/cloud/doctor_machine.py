@@ -11,12 +11,11 @@ from importlib import metadata
 from pathlib import Path
 
 from senca_ray.cloud.doctor import Check, Verdict, failed, passed, warning
+from senca_ray.cluster import TOKEN_FILE
 from senca_ray.errors import SencaError
 from senca_ray.files import cache, write_text
 
 PACKAGE = "senca-ray"
-TOKEN_FILE = Path("~/.ray/auth_token")
-"""Where Ray keeps the token of clusters."""
 
 _ROOM_GB = 5.0
 """Free room for the cache below which copies of sections soon push each other out."""

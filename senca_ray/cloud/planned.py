@@ -67,7 +67,8 @@ def _searched(study: Search, shards: dict[str, str], metas: dict[str, dict[str, 
     folds = make_folds(metas, study.select, study.test)
     trials = []
     for sample, uri in shards.items():
-        tunes, tests = (sum(sample in part for part in parts) for parts in _parts(folds))
+        tunes = sum(sample in fold.tuning for fold in folds)
+        tests = sum(sample in fold.test for fold in folds)
         count = (study.alike if tunes else 1) + (study.suggestions - study.alike) * tunes + tests
         suggested = Trial(
             study.name, MODEL, SUGGESTIONS, study.setting, sample, uri, study.seeds, study.protocol
@@ -76,10 +77,6 @@ def _searched(study: Search, shards: dict[str, str], metas: dict[str, dict[str, 
         has_image = metas[sample]["modality"] == keys.RNA_IMAGE
         trials += control_trials(study, study.setting, keys.DEFAULT, sample, uri, has_image)
     return trials
-
-
-def _parts(folds: list[Any]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-    return [fold.tuning for fold in folds], [fold.test for fold in folds]
 
 
 def config_of(name: str, setting: Setting) -> str:

@@ -303,7 +303,7 @@ def nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment names other clusters, and a proxy that would see tokens: none of them answers."""
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else it would be set for the tests that follow
-    monkeypatch.setattr(cluster, "_TOKEN", Path("/no/token"))
+    monkeypatch.setattr(cluster, "TOKEN_FILE", Path("/no/token"))
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
 
