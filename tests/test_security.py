@@ -160,7 +160,7 @@ def test_a_token_that_others_could_read_is_closed(tmp_path: Path, monkeypatch: p
     token = tmp_path / "auth_token"
     token.write_text("t")
     token.chmod(0o644)
-    monkeypatch.setattr(cluster, "_TOKEN", token)
+    monkeypatch.setattr(cluster, "TOKEN_FILE", token)
     cluster.close_token()
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
 
