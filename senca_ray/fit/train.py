@@ -11,16 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call, stack_module_state, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.func import functional_call
 
+from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.fit.determinism import deterministic, one_thread
 from senca_ray.fit.finetune import load_tuned, tunes
+from senca_ray.fit.form import form_of
 from senca_ray.fit.section import section_tensors
-from senca_ray.fit.threads import one_thread
-from senca_ray.model.graph_transformer import dropout_mask
+from senca_ray.model.graph_transformer import dropout_masks
 from senca_ray.model.losses import Drawn, draw, loss_terms
 from senca_ray.model.senca import Output, SectionTensors, Senca, standardise
 
@@ -69,7 +70,7 @@ def train(
     `finetune` the image encoder is trained too, on the sample's patches (section 3.3).
     Raises SencaError when the loss or the embedding is not finite, or the encoder cannot be trained.
     """
-    with one_thread():
+    with one_thread(), deterministic(device):
         section = section_tensors(sample, setting, device)
         model, masks = initialise(section, setting, seed)
         parameters: list[Tensor] = list(model.parameters())
@@ -83,7 +84,7 @@ def train(
             return section._replace(image_features=standardise(tuned.features()))
 
         def losses() -> Losses:
-            mask = dropout_mask(section.expression.shape, setting.dropout, masks).to(device)
+            (mask,) = dropout_masks(section.expression.shape, setting.dropout, [masks])
             output = model(now := seen(), mask)
             return _losses(output, now, setting, _drawn(now, setting, seed, training))
 
@@ -105,35 +106,28 @@ def train_batch(
 
     Each seed starts from the weights and draws the masks of its own `train`; only the order of sums
     differs. In the order of `seeds`; a seed that diverges gives the error that `train` would raise.
-    Raises SencaError where the image encoder is to be trained: that fills a GPU with one seed.
+    Raises SencaError where one seed fills a GPU: of a large section, and where the image encoder is trained.
     """
-    if tunes(sample, setting):
-        raise SencaError(f"{sample.name}: finetune in a batch of seeds; train one seed after the other")
-    with one_thread():
+    if tunes(sample, setting) or form_of(setting, len(sample.xy)) == keys.LARGE:
+        raise SencaError(
+            f"{sample.name}: a batch of seeds of a large section, or with finetune; train one seed after the "
+            "other"
+        )
+    with one_thread(), deterministic(device):
         section = section_tensors(sample, setting, device)
-        models, masks = zip(*(initialise(section, setting, seed) for seed in seeds), strict=True)
-        weights, _ = stack_module_state(list(models))
+        model, weights, masks = initialise_batch(section, setting, seeds)
 
-        def output(weights: dict[str, Tensor], mask: Tensor | None = None) -> Output:
-            return functional_call(models[0], weights, (section, mask))
-
-        def losses_of_one(weights: dict[str, Tensor], mask: Tensor, drawn: Drawn | None) -> Losses:
-            return _losses(output(weights, mask), section, setting, drawn)
+        def output(mask: Tensor | None = None) -> Output:
+            return functional_call(model, weights, (section, mask))
 
         def losses() -> Losses:
-            mask = torch.stack([dropout_mask(section.expression.shape, setting.dropout, m) for m in masks])
-            drawn = [d for s in seeds if (d := _drawn(section, setting, s, training)) is not None]
-            stacked = Drawn(*map(torch.stack, zip(*drawn, strict=True))) if drawn else None
-            in_dims = (0, 0, 0 if drawn else None)
-            return vmap(losses_of_one, in_dims)(weights, mask.to(device), stacked)
+            mask = dropout_masks(section.expression.shape, setting.dropout, masks)
+            return _losses(output(mask), section, setting, None)
 
-        training = _Training(list(seeds), list(weights.values()), list(masks), setting.learning_rate)
-        # Inside vmap no tensor says that it wants a gradient, so the fused forms of attention would keep
-        # nothing for theirs (and the CPU's has no batched form): the plain one.
-        with sdpa_kernel(SDPBackend.MATH):
-            training.run(losses, setting.epochs, checkpoint)
-            with torch.no_grad():
-                embeddings = vmap(lambda w: output(w).embedding)(weights).cpu().numpy()
+        training = _Training(list(seeds), list(weights.values()), masks, setting.learning_rate)
+        training.run(losses, setting.epochs, checkpoint)
+        with torch.no_grad():
+            embeddings = output().embedding.cpu().numpy()
     results: list[Trained | SencaError] = []
     for index in range(len(seeds)):
         try:
@@ -159,13 +153,51 @@ def initialise(section: SectionTensors, setting: Setting, seed: int) -> tuple[Se
 
     The network is on the device and in the precision of the section.
     """
-    # Two independent streams: masks drawn from the weights' stream would be correlated with the weights.
-    weights_seed, masks_seed = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
-    features = None if section.image_features is None else section.image_features.shape[1]
+    weights_seed, masks_seed = _streams(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(weights_seed)
-        model = Senca(section.expression.shape[1], features, setting)
-    return model.to(section.expression), torch.Generator().manual_seed(masks_seed)
+        model = _network(section, setting)
+    return model.to(section.expression), _generator(masks_seed, section)
+
+
+def initialise_batch(
+    section: SectionTensors, setting: Setting, seeds: Sequence[int]
+) -> tuple[Senca, dict[str, Tensor], list[torch.Generator]]:
+    """Build the networks of S seeds as one, its weights as `initialise` draws them, stacked (S, ...).
+
+    Returns the network, its stacked weights by name and each seed's generator of dropout masks.
+    """
+    weights_seeds, masks_seeds = zip(*map(_streams, seeds), strict=True)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        # Building a network takes longer than drawing its weights, so one is built and drawn S times.
+        model = _network(section, setting)
+        stacked = {
+            name: section.expression.new_empty(len(seeds), *weight.shape)
+            for name, weight in model.named_parameters()
+        }
+        for index, seed in enumerate(weights_seeds):
+            torch.manual_seed(seed)
+            model.draw_weights()
+            for name, weight in model.named_parameters():
+                stacked[name][index] = weight
+    for weights in stacked.values():
+        weights.requires_grad_()
+    return model, stacked, [_generator(seed, section) for seed in masks_seeds]
+
+
+def _streams(seed: int) -> tuple[int, int]:
+    """Seeds of two independent streams: masks drawn from the weights' would be correlated with them."""
+    weights, masks = (int(s) for s in np.random.SeedSequence(seed).generate_state(2))
+    return weights, masks
+
+
+def _network(section: SectionTensors, setting: Setting) -> Senca:
+    features = None if section.image_features is None else section.image_features.shape[1]
+    return Senca(section.expression.shape[1], features, setting)
+
+
+def _generator(seed: int, section: SectionTensors) -> torch.Generator:
+    return torch.Generator(section.expression.device).manual_seed(seed)
 
 
 def _drawn(section: SectionTensors, setting: Setting, seed: int, training: _Training) -> Drawn | None:

@@ -73,7 +73,7 @@ class _ConGr(Method):
             raise SencaError(f"{sample.name}: {self.name} needs an image and the section has none")
         import torch
 
-        from senca_ray.fit.threads import one_thread
+        from senca_ray.fit.determinism import one_thread
         from senca_ray.methods.graph_training import edge_index, fit_full_graph
         from senca_ray.model.losses import nt_xent
         from senca_ray.model.senca import standardise

@@ -98,7 +98,7 @@ class ConSt(Method):
         """
         import torch
 
-        from senca_ray.fit.threads import one_thread
+        from senca_ray.fit.determinism import one_thread
         from senca_ray.methods.graph_training import fit_full_graph
 
         settings = self.settings

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
-from senca_ray.fit.threads import one_thread
+from senca_ray.fit.determinism import one_thread
 from senca_ray.methods.base import Embedding, Method
 from senca_ray.methods.graph_training import edge_index, fit_full_graph
 from senca_ray.methods.smoothing import standardised

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from senca_ray.errors import SencaError
-from senca_ray.fit.threads import one_thread
+from senca_ray.fit.determinism import one_thread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

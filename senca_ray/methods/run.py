@@ -47,6 +47,10 @@ class Outcome:
     most allocated there by this fit or batch."""
 
 
+_BATCH_MB = 4096.0
+"""Memory on a GPU for what the seeds of one batch contrast: all fifteen of a section of 2,000 spots, three of
+one of 5,000. Never what is free at the moment: of how many seeds a batch is, is part of its numbers."""
+
 _NOT_SETTLED: Mapping[Protocol, int] = MappingProxyType({})
 
 Result = Outcome | Exception
@@ -85,8 +89,9 @@ def run_seeds(
 
     A seed is embedded once and read by every protocol; where the seed matters to the clustering alone, all
     seeds share one embedding, and what it took counts for each. On a GPU the seeds are trained as one batched
-    model; on a CPU one after the other, because batching gains nothing there, and so are those of a large
-    section and of fine-tuning, one of which fills a GPU.
+    model, or as a few where one of all would take too much memory; on a CPU one after the other, because
+    batching gains nothing there, and so are those of a large section and of fine-tuning, one of which fills a
+    GPU.
     """
     tuned = finetunes(method, setting) and sample.modality == keys.RNA_IMAGE
     batched = device != "cpu" and form_of(setting, len(sample.xy)) == keys.EXACT and not tuned
@@ -206,17 +211,27 @@ def _run_batch(
     device: str,
     checkpoint: Checkpoint | None,
 ) -> Iterator[list[Result]]:
-    def embed() -> Sequence[Embedding | Exception]:
+    def embed(part: Sequence[int]) -> Sequence[Embedding | Exception]:
         with threadpool_limits(1):
             forget_peak(device)
-            return method.embed_batch(sample, setting, seeds, device, checkpoint)
+            return method.embed_batch(sample, setting, part, device, checkpoint)
 
-    batch, seconds = _timed(embed)
-    embeddings = [batch] * len(seeds) if isinstance(batch, Exception) else batch
     form = form_of(setting, len(sample.xy))
-    for seed, embedding in zip(seeds, embeddings, strict=True):
-        with threadpool_limits(1):
-            yield _readings(method, sample, embedding, seconds / len(seeds), seed, protocols, device, form)
+    for part in _batches(seeds, len(sample.xy)):
+        batch, seconds = _timed(partial(embed, part))
+        embeddings = [batch] * len(part) if isinstance(batch, Exception) else batch
+        for seed, embedding in zip(part, embeddings, strict=True):
+            with threadpool_limits(1):
+                yield _readings(method, sample, embedding, seconds / len(part), seed, protocols, device, form)
+
+
+def _batches(seeds: Sequence[int], n_spots: int) -> Iterator[Sequence[int]]:
+    """The seeds in batches, of which each takes about _BATCH_MB at most, or is one seed."""
+    # The contrast of the windows compares all spots of both views, and its softmax and gradient are kept
+    # beside it: three matrices (2 N, 2 N) of float32 a seed.
+    seed_mb = 3 * 4 * (2 * n_spots) ** 2 / 2**20
+    size = max(1, int(_BATCH_MB / seed_mb))
+    return (seeds[start : start + size] for start in range(0, len(seeds), size))
 
 
 def _readings(

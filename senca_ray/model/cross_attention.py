@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from senca_ray.config import Attention, Softmax
 from senca_ray.model.graph_transformer import MADE_AGAIN_FROM, made_again, neighborhood_mean
+from senca_ray.model.layers import Linear
 
 _PARTS = 8
 """Parts in which the neighbourhoods of many spots are attended to."""
@@ -24,18 +25,18 @@ def neighborhood_attention(
     Source: eqs. 3-4, with the softmax over the neighbours' weights ("neighbours") or, as the
     parentheses are set in print, over the features of the weighted sum ("product").
     """
-    if len(query) < MADE_AGAIN_FROM:
+    if query.shape[-2] < MADE_AGAIN_FROM:
         return _attended(query, key, value, neighborhood, softmax)
     # Every spot's neighbours side by side are K + 1 times the section: a part at a time.
-    parts = zip(query.chunk(_PARTS), neighborhood.chunk(_PARTS), strict=True)
-    return torch.cat([made_again(_attended, q, key, value, near, softmax) for q, near in parts])
+    parts = zip(query.chunk(_PARTS, dim=-2), neighborhood.chunk(_PARTS), strict=True)
+    return torch.cat([made_again(_attended, q, key, value, near, softmax) for q, near in parts], dim=-2)
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor, neighborhood: Tensor, softmax: Softmax) -> Tensor:
-    scores = (query[:, None, :] * key[neighborhood]).sum(dim=2) / math.sqrt(key.shape[1])
-    weights = scores.softmax(dim=1) if softmax == "neighbours" else scores
-    attended = (weights[:, :, None] * value[neighborhood]).sum(dim=1)
-    return attended if softmax == "neighbours" else attended.softmax(dim=1)
+    scores = (query[..., None, :] * key[..., neighborhood, :]).sum(dim=-1) / math.sqrt(key.shape[-1])
+    weights = scores.softmax(dim=-1) if softmax == "neighbours" else scores
+    attended = (weights[..., None] * value[..., neighborhood, :]).sum(dim=-2)
+    return attended if softmax == "neighbours" else attended.softmax(dim=-1)
 
 
 class AttentionLayer(nn.Module):
@@ -46,15 +47,15 @@ class AttentionLayer(nn.Module):
         self.softmax, self.attention = softmax, attention
         # Without attention weights W^q and W^k stand idle; they are there all the same, so that a seed
         # starts every other layer as it does with them, and the two stay a pair.
-        self.query = nn.Linear(embedding, embedding, bias=False)
-        self.key = nn.Linear(embedding, embedding, bias=False)
-        self.value = nn.Linear(embedding, embedding, bias=False)
+        self.query = Linear(embedding, embedding, bias=False)
+        self.key = Linear(embedding, embedding, bias=False)
+        self.value = Linear(embedding, embedding, bias=False)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, neighborhood: Tensor) -> Tensor:
         """Weigh `values` by how `queries` meet `keys`: all (N, E), neighborhood (N, K+1). Returns (N, E)."""
         if self.attention == "uniform":
             attended = neighborhood_mean(self.value(values), neighborhood)
-            return attended if self.softmax == "neighbours" else attended.softmax(dim=1)
+            return attended if self.softmax == "neighbours" else attended.softmax(dim=-1)
         return neighborhood_attention(
             self.query(queries), self.key(keys), self.value(values), neighborhood, self.softmax
         )
@@ -67,10 +68,10 @@ class NeighborhoodCrossAttention(nn.Module):
         self, embedding: int, softmax: Softmax, image: bool, attention: Attention = "learned"
     ) -> None:
         super().__init__()
-        self.project_rna = nn.Linear(embedding, embedding)
+        self.project_rna = Linear(embedding, embedding)
         self.attend_rna = AttentionLayer(embedding, softmax, attention)
         if image:
-            self.project_image = nn.Linear(embedding, embedding)
+            self.project_image = Linear(embedding, embedding)
             self.attend_image = AttentionLayer(embedding, softmax, attention)
 
     def forward(self, rna: Tensor, image: Tensor | None, neighborhood: Tensor) -> Tensor:

@@ -1,17 +1,20 @@
 """The transcriptomic branch: from expression and the spatial graph to RNA embeddings (section 3.2).
 
-Shape suffixes throughout `model`: N spots, G genes, F image features, K neighbours, E embedding.
+Shape suffixes throughout `model`: N spots, G genes, F image features, K neighbours, E embedding. What is
+computed with weights may have the dimension of S seeds before these: see `layers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+
+from senca_ray.model.layers import LayerNorm, Linear
 
 HEADS = 4
 MADE_AGAIN_FROM = 30_000
@@ -27,12 +30,18 @@ class Blocks(NamedTuple):
     """(L,) float32, spots in each block."""
 
 
-def dropout_mask(shape: tuple[int, ...], rate: float, generator: torch.Generator) -> Tensor:
-    """Draw a dropout mask on the CPU: 0 with probability `rate`, else 1 / (1 - rate)."""
-    # Drawn from a generator of the caller's, never from the process's own state: what other seeds or
-    # trials run beside this one cannot change it, and a GPU sees the same masks as a CPU.
-    kept = torch.rand(shape, generator=generator) >= rate
-    return kept / (1 - rate)
+def dropout_masks(shape: tuple[int, ...], rate: float, generators: Sequence[torch.Generator]) -> Tensor:
+    """Draw a dropout mask from each of S generators: 0 with probability `rate`, else 1 / (1 - rate).
+
+    Returns (S, *shape) on the generators' device.
+    """
+    # Drawn from generators of the caller's, never from the process's own state: what other seeds or
+    # trials run beside this one cannot change it. Drawn where it is used: fifteen masks of a small section
+    # would take a CPU five times as long as the rest of a GPU's step.
+    drawn = torch.empty(len(generators), *shape, device=generators[0].device)
+    for mask, generator in zip(drawn, generators, strict=True):
+        mask.uniform_(generator=generator)
+    return (drawn >= rate) / (1 - rate)
 
 
 def neighborhood_mean(values: Tensor, neighborhood: Tensor) -> Tensor:
@@ -40,13 +49,13 @@ def neighborhood_mean(values: Tensor, neighborhood: Tensor) -> Tensor:
 
     Shapes: values (N, E); neighborhood (N, K+1) int64, column 0 is the spot itself. Returns (N, E).
     """
-    return values[neighborhood].mean(dim=1)
+    return values[..., neighborhood, :].mean(dim=-2)
 
 
 def group_mean(values: Tensor, groups: Tensor, sizes: Tensor) -> Tensor:
     """Pool (N, E) to the mean of each group of spots; groups (N,) int64, sizes (T,). Returns (T, E)."""
-    sums = values.new_zeros(len(sizes), values.shape[1]).index_add(0, groups, values)
-    return sums / sizes[:, None]
+    sums = values.new_zeros(*values.shape[:-2], len(sizes), values.shape[-1])
+    return sums.index_add(-2, groups, values) / sizes[:, None]
 
 
 def self_attention(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks | None = None) -> Tensor:
@@ -55,7 +64,7 @@ def self_attention(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks | N
     Four heads, or one where E does not divide by four. The only place where spots meet all spots: with
     `blocks` they meet the mean key and value of each block instead, which weighs as much as its spots.
     """
-    n_spots, embedding = query.shape
+    n_spots, embedding = query.shape[-2:]
     heads = HEADS if embedding % HEADS == 0 else 1
     bias = None
     if blocks is not None:
@@ -63,10 +72,10 @@ def self_attention(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks | N
         bias = blocks.sizes.log().expand(n_spots, -1)
 
     def split(x: Tensor) -> Tensor:
-        return x.view(1, len(x), heads, -1).transpose(1, 2)
+        return x.view(-1, x.shape[-2], heads, embedding // heads).transpose(1, 2)
 
     attended = functional.scaled_dot_product_attention(split(query), split(key), split(value), bias)
-    return attended.transpose(1, 2).reshape(n_spots, embedding)
+    return attended.transpose(1, 2).reshape(query.shape)
 
 
 def made_again(function: Callable[..., Tensor], spots: Tensor, *others: object) -> Tensor:
@@ -74,7 +83,7 @@ def made_again(function: Callable[..., Tensor], spots: Tensor, *others: object) 
 
     What it computes in between would else be kept: gigabytes of a section of 500,000 spots.
     """
-    if not spots.requires_grad:  # nor does any tensor inside vmap, where nothing can be run again
+    if not spots.requires_grad:
         return function(spots, *others)
     return cast(Tensor, checkpoint(function, spots, *others, use_reentrant=False))
 
@@ -84,13 +93,11 @@ class GraphTransformer(nn.Module):
 
     def __init__(self, genes: int, embedding: int, hidden: int) -> None:
         super().__init__()
-        self.embed = nn.Linear(genes, embedding)
-        self.query_key_value = nn.Linear(embedding, 3 * embedding, bias=False)
-        self.heads_out = nn.Linear(embedding, embedding)
-        self.norm = nn.LayerNorm(embedding)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(embedding, hidden), nn.ELU(), nn.Linear(hidden, embedding)
-        )
+        self.embed = Linear(genes, embedding)
+        self.query_key_value = Linear(embedding, 3 * embedding, bias=False)
+        self.heads_out = Linear(embedding, embedding)
+        self.norm = LayerNorm(embedding)
+        self.feed_forward = nn.Sequential(Linear(embedding, hidden), nn.ELU(), Linear(hidden, embedding))
 
     def forward(
         self,
@@ -102,16 +109,16 @@ class GraphTransformer(nn.Module):
         """Embed every spot's expression in its spatial context.
 
         Shapes: expression (N, G); neighborhood (N, K+1) int64, column 0 is the spot itself; mask (N, G)
-        from `dropout_mask`, None outside training; blocks as in `self_attention`. Returns R (N, E).
+        from `dropout_masks`, None outside training; blocks as in `self_attention`. Returns R (N, E).
         """
         masked = expression if mask is None else expression * mask
         spots = neighborhood_mean(self.embed(masked), neighborhood)
-        if len(spots) < MADE_AGAIN_FROM:
+        if spots.shape[-2] < MADE_AGAIN_FROM:
             return self._transformed(spots, blocks)
         return made_again(self._transformed, spots, blocks)
 
     def _transformed(self, spots: Tensor, blocks: Blocks | None) -> Tensor:
-        query, key, value = self.query_key_value(spots).chunk(3, dim=1)
+        query, key, value = self.query_key_value(spots).chunk(3, dim=-1)
         attended = self.heads_out(self_attention(query, key, value, blocks))
         block = self.feed_forward(self.norm(attended))
         return functional.elu(spots + block)

@@ -26,7 +26,8 @@ class Drawn(NamedTuple):
 
 
 class LossTerms(NamedTuple):
-    """The terms of eq. 1, unweighted scalars; None where there is nothing to contrast, or it is left out."""
+    """The terms of eq. 1, unweighted scalars, or (S,) of S seeds; None where there is nothing to contrast,
+    or it is left out."""
 
     pooled: Tensor | None
     """NT-Xent_g(H_p, R_p)."""
@@ -51,18 +52,21 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float, drawn_from: int |
     other row stands for as many as it was drawn from, and the result estimates what all pairs would give.
     Source: NT-Xent of SimCLR, the paper's [5].
     """
-    rows = functional.normalize(torch.cat([first, second]), dim=1)
+    pairs = first.shape[-2]
+    rows = functional.normalize(torch.cat([first, second], dim=-2), dim=-1)
     # Dividing the rows, not the (2M, 2M) product, by the temperature is the same and cheaper.
-    logits = (rows / temperature) @ rows.T
+    scaled = rows / temperature
+    logits = scaled @ rows.mT
     # No row is its own partner. Autograd need not know: the softmax is 0 there, and so is the gradient.
-    logits.detach().diagonal().fill_(-torch.inf)
-    if drawn_from is not None and drawn_from > len(first):
+    logits.detach().diagonal(0, -2, -1).fill_(-torch.inf)
+    partner = (scaled * rows.roll(pairs, dims=-2)).sum(dim=-1)
+    if drawn_from is not None and drawn_from > pairs:
         # Others weighing w each is the partner weighing 1 / w: both differ by a constant alone.
-        weight = math.log((2 * drawn_from - 2) / (2 * len(first) - 2))
-        for offset in (len(first), -len(first)):
-            logits.detach().diagonal(offset).sub_(weight)
-    partner = torch.arange(len(rows), device=rows.device).roll(len(first))
-    return functional.cross_entropy(logits, partner)
+        weight = math.log((2 * drawn_from - 2) / (2 * pairs - 2))
+        for offset in (pairs, -pairs):
+            logits.detach().diagonal(offset, -2, -1).sub_(weight)
+        partner = partner - weight
+    return (logits.logsumexp(dim=-1) - partner).mean(dim=-1)
 
 
 def draw(section: SectionTensors, generator: torch.Generator) -> Drawn:
@@ -86,7 +90,7 @@ def loss_terms(
 
     `contrast=False` leaves the two NT-Xent terms out; `drawn` has them estimated from a part of the rows.
     """
-    reconstruction = functional.mse_loss(output.reconstruction, output.encoder_input)
+    reconstruction = (output.reconstruction - output.encoder_input).square().mean(dim=(-2, -1))
     if output.image is None or not contrast:
         return LossTerms(None, None, reconstruction)
     views, neighborhood = (output.image, output.rna), section.neighborhood

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from senca_ray.config import Setting
 from senca_ray.model.cross_attention import NeighborhoodCrossAttention
 from senca_ray.model.graph_transformer import Blocks, GraphTransformer
+from senca_ray.model.layers import LayerNorm, Linear
 
 
 class SectionTensors(NamedTuple):
@@ -45,15 +46,16 @@ class Output(NamedTuple):
 
 def standardise(values: Tensor) -> Tensor:
     """Give every column of (N, D) mean 0 and variance 1 over the N spots; constant columns become 0."""
-    centred = values - values.mean(dim=0)
-    return centred * (centred.square().mean(dim=0) + 1e-8).rsqrt()
+    centred = values - values.mean(dim=-2, keepdim=True)
+    return centred * (centred.square().mean(dim=-2, keepdim=True) + 1e-8).rsqrt()
 
 
 class Senca(nn.Module):
     """SENCA-st on features of the image encoder, or on expression alone where a section has no image.
 
     It holds no state besides its weights and draws no random numbers, so that it can be run through
-    `torch.func.functional_call` with the weights and masks of many seeds at once.
+    `torch.func.functional_call` with the stacked weights and masks of S seeds, (S, ...) each: every output
+    then has S before its shape.
     """
 
     def __init__(self, genes: int, features: int | None, setting: Setting) -> None:
@@ -63,12 +65,18 @@ class Senca(nn.Module):
         self.target = setting.target
         self.rna_branch = GraphTransformer(genes, embedding, setting.hidden)
         if features is not None:
-            self.image_branch = nn.Linear(features, embedding)
+            self.image_branch = Linear(features, embedding)
         self.cross_attention = NeighborhoodCrossAttention(
             embedding, setting.softmax, features is not None, setting.attention
         )
-        self.encoder = nn.Linear(embedding, setting.bottleneck)
-        self.decoder = nn.Linear(setting.bottleneck, embedding)
+        self.encoder = Linear(embedding, setting.bottleneck)
+        self.decoder = Linear(setting.bottleneck, embedding)
+
+    def draw_weights(self) -> None:
+        """Draw all weights anew from the process's generator, as building the network does."""
+        for layer in self.modules():
+            if isinstance(layer, Linear | LayerNorm):
+                layer.reset_parameters()
 
     def forward(self, section: SectionTensors, mask: Tensor | None = None) -> Output:
         """Embed every spot of a section; mask (N, G) drops expression in training. Source: eq. 2."""

@@ -19,7 +19,7 @@ from senca_ray.fit import train as training
 from senca_ray.fit.finetune import TunedEncoder
 from senca_ray.fit.section import section_tensors
 from senca_ray.fit.train import initialise, train, train_batch, untrained
-from senca_ray.model.graph_transformer import dropout_mask
+from senca_ray.model.graph_transformer import dropout_masks
 from senca_ray.model.image_encoder import Encoder
 from senca_ray.model.losses import loss_terms
 from senca_ray.model.senca import standardise
@@ -93,7 +93,7 @@ def plain_losses(sample: Sample) -> list[float]:
     optimizer, losses = torch.optim.Adam(weights, lr=SETTING.learning_rate), []
     for _ in range(SETTING.epochs):
         seen = section._replace(image_features=standardise(encoder.forward(sample.patches)))
-        output = model(seen, dropout_mask(section.expression.shape, SETTING.dropout, masks))
+        output = model(seen, *dropout_masks(section.expression.shape, SETTING.dropout, [masks]))
         loss = loss_terms(output, seen, SETTING.temperature).total(SETTING.mse_weight)
         optimizer.zero_grad()
         loss.backward()
@@ -209,5 +209,5 @@ def test_an_encoder_that_needs_a_file_cannot_be_loaded() -> None:
 def test_divergence_is_told_and_a_batch_refused() -> None:
     with pytest.raises(SencaError, match=r"T1, seed 2: the loss is (inf|nan) in epoch 2"):
         train(prepared(), dataclasses.replace(SETTING, learning_rate=1e20), 2)
-    with pytest.raises(SencaError, match="T1: finetune in a batch of seeds"):
+    with pytest.raises(SencaError, match="T1: a batch of seeds of a large section, or with finetune"):
         train_batch(prepared(), SETTING, (0, 1))

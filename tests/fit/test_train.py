@@ -81,23 +81,23 @@ def test_same_seed_same_embedding_in_another_process_with_other_threads(sample: 
 
 
 def test_masks_come_from_the_seeds_own_generator(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = training.dropout_mask
+    draw = training.dropout_masks
 
     def masks_of(seed: int, meanwhile: int | None) -> list[torch.Tensor]:
         masks = []
 
-        def recorded(shape: tuple[int, ...], rate: float, generator: torch.Generator) -> torch.Tensor:
+        def recorded(shape: tuple[int, ...], rate: float, generators: list[torch.Generator]) -> torch.Tensor:
             if meanwhile is not None:  # another seed trains between any two epochs of this one
-                monkeypatch.setattr(training, "dropout_mask", draw)
+                monkeypatch.setattr(training, "dropout_masks", draw)
                 train(sample, dataclasses.replace(SETTING, epochs=2), meanwhile)
-                monkeypatch.setattr(training, "dropout_mask", recorded)
+                monkeypatch.setattr(training, "dropout_masks", recorded)
                 torch.rand(7)
-            masks.append(draw(shape, rate, generator))
+            masks.append(draw(shape, rate, generators))
             return masks[-1]
 
-        monkeypatch.setattr(training, "dropout_mask", recorded)
+        monkeypatch.setattr(training, "dropout_masks", recorded)
         train(sample, SETTING, seed)
-        monkeypatch.setattr(training, "dropout_mask", draw)
+        monkeypatch.setattr(training, "dropout_masks", draw)
         return masks
 
     alone, beside_another, other_seed = masks_of(1, None), masks_of(1, meanwhile=2), masks_of(2, None)
@@ -255,21 +255,33 @@ def test_batched_seeds_start_like_single_ones(
         assert found.embedding.dtype == (np.float64 if double else np.float32)
 
 
+@pytest.mark.parametrize("image", [True, False])
+def test_a_batch_starts_from_the_weights_and_streams_of_its_seeds(image: bool) -> None:
+    section, state = section_tensors(toy_sample(image), SETTING), torch.get_rng_state()
+    _, weights, masks = training.initialise_batch(section, SETTING, (4, 0))
+    assert torch.equal(torch.get_rng_state(), state)
+    for index, seed in enumerate((4, 0)):
+        model, own = initialise(section, SETTING, seed)
+        assert torch.equal(masks[index].get_state(), own.get_state())
+        assert weights.keys() == dict(model.named_parameters()).keys()
+        for name, weight in model.named_parameters():
+            assert torch.equal(weights[name][index], weight)
+
+
 def test_a_seed_that_diverges_leaves_the_rest_of_its_batch_alone(
     sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy = training.initialise
+    healthy = training.initialise_batch
 
-    def broken(section: SectionTensors, setting: Setting, seed: int) -> Any:
-        model, masks = healthy(section, setting, seed)
-        if seed == 2:
-            with torch.no_grad():
-                model.decoder.weight[0, 0] = torch.nan
-        return model, masks
+    def broken(section: SectionTensors, setting: Setting, seeds: tuple[int, ...]) -> Any:
+        model, weights, masks = healthy(section, setting, seeds)
+        with torch.no_grad():
+            weights["decoder.weight"][seeds.index(2), 0, 0] = torch.nan
+        return model, weights, masks
 
     setting = dataclasses.replace(SETTING, epochs=3)
     undisturbed = train_batch(sample, setting, (1, 3))
-    monkeypatch.setattr(training, "initialise", broken)
+    monkeypatch.setattr(training, "initialise_batch", broken)
     first, second, third = train_batch(sample, setting, (1, 2, 3))
     assert isinstance(second, SencaError)
     assert "toy, seed 2: the loss is nan in epoch 1; expected finite numbers" in str(second)
@@ -391,9 +403,11 @@ def test_a_large_section_is_contrasted_in_part(sample: Sample, monkeypatch: pyte
     assert part.terms["windowed"][0] != whole.terms["windowed"][0]
     np.testing.assert_allclose(part.terms["windowed"], whole.terms["windowed"], rtol=0.05)
     assert part.terms["reconstruction"][0] == whole.terms["reconstruction"][0]  # the masks are the same
-    batch = train_batch(sample, LARGE, (4, 3))[1]
-    assert isinstance(batch, training.Trained)
-    np.testing.assert_allclose(batch.losses, part.losses, rtol=1e-5)
+
+
+def test_seeds_of_a_large_section_are_no_batch(sample: Sample) -> None:
+    with pytest.raises(SencaError, match="toy: a batch of seeds of a large section"):
+        train_batch(sample, LARGE, (4, 3))
 
 
 def test_what_is_made_again_gives_the_same_numbers(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,9 +415,6 @@ def test_what_is_made_again_gives_the_same_numbers(sample: Sample, monkeypatch: 
     for module in (graph_transformer, cross_attention):
         monkeypatch.setattr(module, "MADE_AGAIN_FROM", 100)
     np.testing.assert_allclose(train(sample, LARGE, 3).losses, kept.losses, rtol=1e-5)
-    batch = train_batch(sample, LARGE, (3, 4))[0]
-    assert isinstance(batch, training.Trained)
-    np.testing.assert_allclose(batch.losses, kept.losses, rtol=1e-5)
 
 
 def test_a_large_section_goes_on_to_the_same_numbers(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
 from senca_ray.errors import SencaError
-from senca_ray.fit.threads import one_thread
+from senca_ray.fit.determinism import one_thread
 from senca_ray.methods.graph_training import edge_index, fit_full_graph
 
 X = torch.linspace(-1, 1, 40).reshape(20, 2)

@@ -78,6 +78,20 @@ def test_on_a_gpu_they_are_one_batch_with_its_seconds_shared_out() -> None:
 
 
 @pytest.mark.usefixtures("gpu")
+def test_a_batch_holds_no_more_seeds_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {n: [len(part) for part in run._batches(range(15), n)] for n in (600, 2_000, 5_000, 50_000)}
+    assert sizes == {600: [15], 2_000: [15], 5_000: [3] * 5, 50_000: [1] * 15}
+    monkeypatch.setattr(run, "_BATCH_MB", 2.5 * 3 * 4 * 160**2 / 2**20)  # of the toy: two and a half
+    method = Watched(broken=(5,))
+    found = outcomes(method, (3, 1, 5, 2, 0), "cuda")
+    assert [seeds for seeds, *_ in method.calls] == [(3, 1), (5, 2), (0,)]
+    assert [isinstance(outcome, Outcome) for outcome in found] == [True, True, False, True, True]
+    for outcome, expected in zip(found, outcomes(Watched((5,)), (3, 1, 5, 2, 0)), strict=True):
+        if isinstance(outcome, Outcome):
+            np.testing.assert_allclose(outcome.embedding.values, expected.embedding.values, atol=1e-4)
+
+
+@pytest.mark.usefixtures("gpu")
 def test_fine_tuning_is_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     tuning, method = dataclasses.replace(SMALL, finetune=True), Watched()
     monkeypatch.setattr(Senca, "embed", lambda *_: METHODS["untrained"].embed(toy_sample(), SMALL, 0))

@@ -5,7 +5,7 @@ from torch.nn import functional
 from senca_ray.model.graph_transformer import (
     Blocks,
     GraphTransformer,
-    dropout_mask,
+    dropout_masks,
     neighborhood_mean,
     self_attention,
 )
@@ -64,15 +64,18 @@ def test_masked_expression_has_no_influence() -> None:
     assert not torch.allclose(network(expression, ring(6)), network(changed, ring(6)))
 
 
-def test_dropout_mask_keeps_the_mean_and_reads_only_its_generator() -> None:
+def test_dropout_masks_keep_the_mean_and_read_only_their_generators() -> None:
+    def masks(*seeds: int) -> torch.Tensor:
+        return dropout_masks((400, 50), 0.2, [torch.Generator().manual_seed(seed) for seed in seeds])
+
     torch.manual_seed(4)
-    mask = dropout_mask((400, 50), 0.2, torch.Generator().manual_seed(9))
+    first, second = masks(9, 8)
     torch.manual_seed(5)
-    again = dropout_mask((400, 50), 0.2, torch.Generator().manual_seed(9))
-    assert torch.equal(mask, again)
-    assert set(mask.unique().tolist()) == {0.0, 1.25}
-    assert mask.mean().item() == pytest.approx(1, abs=0.02)
-    assert torch.equal(dropout_mask((3, 2), 0.0, torch.Generator()), torch.ones(3, 2))
+    assert torch.equal(masks(9)[0], first) and torch.equal(masks(8)[0], second)
+    assert not torch.equal(first, second)
+    assert set(first.unique().tolist()) == {0.0, 1.25}
+    assert first.mean().item() == pytest.approx(1, abs=0.02)
+    assert torch.equal(dropout_masks((3, 2), 0.0, [torch.Generator()]), torch.ones(1, 3, 2))
 
 
 def test_blocks_of_one_spot_are_the_exact_attention() -> None:
