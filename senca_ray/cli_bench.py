@@ -23,7 +23,7 @@ def bench(
         list[str] | None,
         typer.Option(
             help="Only these figures; may be repeated: startup, prepare, fit, aggregator, racing, cohort, "
-            "images, overhead; and scale (15 minutes), which is left out otherwise.",
+            "images, overhead; and, left out otherwise, scale (15 minutes) and gpu (needs one).",
             metavar="NAME",
         ),
     ] = None,

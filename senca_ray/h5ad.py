@@ -12,8 +12,9 @@ from senca_ray.data.shards import read_display, read_sample
 from senca_ray.export.table import section_table
 from senca_ray.files import write_whole
 from senca_ray.methods import method
+from senca_ray.methods.base import finetunes, followed
 from senca_ray.methods.protocol import Protocol
-from senca_ray.methods.run import Outcome, finetunes, followed, run
+from senca_ray.methods.run import Outcome, run
 
 
 def fit_to_h5ad(

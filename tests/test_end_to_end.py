@@ -287,7 +287,9 @@ def test_importing_the_package_is_light_and_fits_need_no_ray() -> None:
     heavy = "{'ray', 'torch', 'scanpy', 'anndata', 'pandas', 'wandb', 'matplotlib'}"
     light = f"import sys, senca_ray, senca_ray.cli; print({heavy} & set(sys.modules))"
     absent = "{'ray', 'scanpy', 'anndata', 'pydantic', 'wandb'}"
-    fit = "import senca_ray.fit.train, senca_ray.methods.run, senca_ray.data.shards, senca_ray.study.trial"
+    fit = (
+        "import senca_ray.fit.train, senca_ray.methods.run, senca_ray.data.shards, senca_ray.study.run_trial"
+    )
     bare = f"import sys; {fit}; print({absent} & set(sys.modules))"
     for code in (light, bare):
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

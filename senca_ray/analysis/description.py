@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from senca_ray import keys
+from senca_ray.data.location import address_of
 from senca_ray.errors import SencaError
 from senca_ray.files import write_json
 
@@ -26,8 +27,7 @@ _EARLIER = {"undetermined": keys.UNSCORED, "refined": False}
 def read_description(folder: Path) -> dict[str, Any]:
     """Read a study's description; raises SencaError when there is none or it is of another version."""
     path = folder / keys.STUDY_FILE
-    if folder.parts[:1] in (("s3:",), ("gs:",)):  # what pathlib makes of an address
-        address = f"{folder.parts[0]}//{'/'.join(folder.parts[1:])}"
+    if address := address_of(folder):
         raise SencaError(
             f"{address}: an address found, a folder expected: `senca pull {address}` brings it here"
         )

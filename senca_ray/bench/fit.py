@@ -1,35 +1,26 @@
-"""Figure `fit`: seconds, stages and memory of fitting one section of 600 spots, and what more seeds cost.
-
-Neither this module nor what it measures with needs Ray, so it runs on a bare GPU machine as well.
-"""
+"""Figure `fit`: seconds, stages and memory of fitting one section of 600 spots, and what more seeds cost."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from senca_ray import keys
 from senca_ray.bench.figure import Figure
 from senca_ray.bench.process import fresh, peak_memory_mb
 from senca_ray.errors import SencaError
 
-if TYPE_CHECKING:
-    from senca_ray.data.sample import Sample
-
 _MODALITIES = {"image": "with image", "rna": "without image"}
 _STAGES = ("embed", "cluster", "score")
 _SEEDS = 15
-_PATCH_PIXELS = 224
 _NOTE = "600 spots, 500 HVGs, 10 epochs, cached features, one core"
 
 
 def measure(repeat: int, say: Callable[[str], None]) -> list[Figure]:
-    """Fits of one seed by modality and stage; 15 seeds in a loop and, where there is a GPU, as a batch."""
+    """Fits of one seed by modality and stage; 15 seeds in a loop."""
     with tempfile.TemporaryDirectory(prefix="senca-bench-") as folder:
         shards = fresh(write_sections, store=folder)
         figures = []
@@ -51,8 +42,7 @@ def measure(repeat: int, say: Callable[[str], None]) -> list[Figure]:
                 note="with image; the trial combines its seeds as well",
             )
         )
-        on_gpu = _on_gpu(shards["image"], repeat, say)
-        return figures + on_gpu + (_finetuned(shards["image"], repeat, say) if on_gpu else [])
+        return figures
 
 
 def _of_one_seed(modality: str, title: str, runs: list[dict[str, float]]) -> list[Figure]:
@@ -66,59 +56,6 @@ def _of_one_seed(modality: str, title: str, runs: list[dict[str, float]]) -> lis
         figure("total", f"fit {title}", "s", 1.0),
         *(figure(stage, f"  of which {stage}", "s", None) for stage in _STAGES),
         figure("memory", "  peak memory of the process", "MB", 1000.0),
-    ]
-
-
-def _on_gpu(shard: str, repeat: int, say: Callable[[str], None]) -> list[Figure]:
-    runs = []
-    for run in range(repeat):
-        say(f"{_SEEDS} seeds on a GPU, {run + 1} of {repeat}")
-        measured = fresh(batch_of_seeds, shard=shard)
-        if measured is None:
-            return []  # no GPU here
-        runs.append(measured)
-    note = f"with image, {runs[0]['device']}"
-    title = f"{_SEEDS} seeds batched / one seed"
-    return [
-        Figure(
-            name="fit.gpu.one",
-            title="one seed trained on the GPU",
-            unit="s",
-            runs=tuple(r["one"] for r in runs),
-            note=note,
-        ),
-        Figure(
-            name="fit.gpu.batch",
-            title=f"  {title}, training",
-            unit="ratio",
-            runs=tuple(r["batch"] / r["one"] for r in runs),
-            bound=2.0,
-            note=note,
-        ),
-        Figure(
-            name="fit.gpu.batch_whole",
-            title=f"  {title}, with regions and scores",
-            unit="ratio",
-            runs=tuple(r["batch_whole"] / r["one_whole"] for r in runs),
-            note=f"{note}; regions and scores take one core",
-        ),
-    ]
-
-
-def _finetuned(shard: str, repeat: int, say: Callable[[str], None]) -> list[Figure]:
-    runs = []
-    for run in range(repeat):
-        say(f"fine-tuning on a GPU, {run + 1} of {repeat}")
-        runs.append(fresh(finetune_section, shard=shard))
-    return [
-        Figure(
-            name="fit.gpu.finetune",
-            title="one seed trained end to end on the GPU",
-            unit="s",
-            runs=tuple(r["seconds"] for r in runs),
-            bound=15.0,
-            note=f"600 patches of {_PATCH_PIXELS} px, ResNet18, 10 epochs, {runs[0]['device']}",
-        )
     ]
 
 
@@ -165,7 +102,7 @@ def loop_over_seeds(shard: str, loop_first: bool, seeds: int = _SEEDS) -> float:
     from senca_ray.data.shards import read_sample
     from senca_ray.methods import MODEL, method
     from senca_ray.methods.run import run
-    from senca_ray.study.trial import run_trial
+    from senca_ray.study.run_trial import run_trial
 
     trial = made_up_trial(MODEL, "default", "S0", seeds, shard)
     model = method(MODEL)
@@ -187,72 +124,3 @@ def loop_over_seeds(shard: str, loop_first: bool, seeds: int = _SEEDS) -> float:
         work()
         seconds[work] = time.perf_counter() - started
     return seconds[loop] / seconds[plain]
-
-
-def batch_of_seeds(shard: str) -> dict[str, Any] | None:
-    """Seconds on a GPU of one seed and of 15 as a batch; None where there is no GPU. For a fresh process."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    from senca_ray.config import Setting
-    from senca_ray.data.shards import read_sample
-    from senca_ray.methods.protocol import Protocol
-    from senca_ray.methods.run import run_seeds
-    from senca_ray.methods.senca import Senca
-
-    model, setting, seeds = Senca(), Setting(), range(_SEEDS)
-    sample = read_sample(shard, model.genes_needed(setting))
-    work: dict[str, Callable[[], Sequence[object]]] = {
-        "one": lambda: [model.embed(sample, setting, 0, "cuda")],
-        "batch": lambda: model.embed_batch(sample, setting, seeds, "cuda"),
-        "one_whole": lambda: list(run_seeds(model, sample, setting, seeds[:1], (Protocol(),), "cuda")),
-        "batch_whole": lambda: list(run_seeds(model, sample, setting, seeds, (Protocol(),), "cuda")),
-    }
-    seconds: dict[str, Any] = {"device": torch.cuda.get_device_name()}
-    for name, call in work.items():
-        _all_well(call())  # the first call loads kernels
-        started = time.perf_counter()
-        call()  # ends with results in main memory, so nothing is under way on the card afterwards
-        seconds[name] = time.perf_counter() - started
-    return seconds
-
-
-def finetune_section(shard: str) -> dict[str, Any]:
-    """Seconds of training one seed end to end on a GPU. For a fresh process."""
-    import torch
-
-    from senca_ray.config import Setting
-    from senca_ray.data.shards import read_sample
-    from senca_ray.methods.senca import Senca
-
-    model, setting = Senca(), Setting(finetune=True)
-    sample = with_patches(read_sample(shard, model.genes_needed(setting)))
-    model.embed(sample, setting, 0, "cuda")  # the first call loads kernels
-    started = time.perf_counter()
-    model.embed(sample, setting, 1, "cuda")
-    return {"seconds": time.perf_counter() - started, "device": torch.cuda.get_device_name()}
-
-
-def with_patches(sample: Sample, pixels: int = _PATCH_PIXELS) -> Sample:
-    """The section with patches of noise, as if prepared with a ResNet18 of random weights.
-
-    Of its features only their number matters: training replaces them.
-    """
-    import numpy as np
-
-    from senca_ray.model.image_encoder import RANDOM, load_encoder
-
-    encoder, rng = load_encoder(RANDOM), np.random.default_rng(0)
-    patches = rng.integers(0, 256, (len(sample.xy), pixels, pixels, 3), dtype=np.uint8)
-    features = encoder.features(patches[:1]).repeat(len(patches), axis=0)
-    return dataclasses.replace(
-        sample, encoder=encoder.name, encoder_asked=RANDOM, patches=patches, image_features=features
-    )
-
-
-def _all_well(results: Sequence[object]) -> None:
-    """Raise what stands in the place of a seed that failed: its time would be no fit's."""
-    for result in results:
-        if isinstance(result, Exception):
-            raise result

@@ -196,6 +196,6 @@ def trials_of(count: int, shards: list[str] | None) -> list[Trial]:
 
 def _work(seconds: float, shards: list[str] | None) -> Callable[..., list[dict[str, Any]]]:
     from senca_ray.bench.burn import burn_trial
-    from senca_ray.study.trial import run_trial
+    from senca_ray.study.run_trial import run_trial
 
     return run_trial if shards else functools.partial(burn_trial, seconds=seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,28 @@ def tissue_content(n_spots: int, *, seed: int = 0) -> ShardContent:
 def write_section(store: Path, *, image: bool, seed: int = 0) -> str:
     """Write the section as a shard and return its address."""
     return str(write_shard(store, section_content(image=image, seed=seed)))
+
+
+def write_patched(store: Path, pixels: int) -> str:
+    """Write the section with patches of noise, as if prepared with a ResNet18 of random weights.
+
+    Its features are as many as that gives, and noise like those of the section without patches.
+    """
+    # torch is imported by those alone who ask for patches.
+    from senca_ray.model.image_encoder import RANDOM, load_encoder
+
+    encoder, content = load_encoder(RANDOM), section_content(image=True)
+    patches = np.random.default_rng(0).integers(0, 256, (SPOTS, pixels, pixels, 3), dtype=np.uint8)
+    features = encoder.features(patches[:1]).shape[1]
+    assert content.image_features is not None
+    held = [{"asked": RANDOM, "name": encoder.name, "key": ""}]
+    patched = dataclasses.replace(
+        content,
+        meta=content.meta | {"encoder": encoder.name, "encoders": held},
+        image_features=content.image_features[:, :features],
+        patches=patches,
+    )
+    return str(write_shard(store, patched))
 
 
 def write_tissue(store: Path, n_spots: int, *, seed: int = 0) -> str:

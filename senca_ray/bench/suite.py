@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable
 from senca_ray.bench.figure import Figure
 from senca_ray.errors import SencaError
 
-NAMES = ("startup", "prepare", "fit", "aggregator", "racing", "cohort", "images", "overhead", "scale")
+NAMES = ("startup", "prepare", "fit", "aggregator", "racing", "cohort", "images", "overhead", "scale", "gpu")
 """In the order measured: the long ones last."""
 
 LONGER = ("overhead", "scale")
 """Figures of which there is more to measure: trials of 20 s, a section of 500,000 spots."""
 
-ON_REQUEST = ("scale",)
-"""Figures that are measured only when named: a quarter of an hour for one run."""
+ON_REQUEST = ("scale", "gpu")
+"""Figures that are measured only when named: a quarter of an hour for one run, and what needs a GPU."""
 
 Say = Callable[[str], None]
 """Called with what is being measured."""

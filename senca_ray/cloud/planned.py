@@ -13,7 +13,7 @@ from senca_ray.config import Setting
 from senca_ray.data.shards import read_meta
 from senca_ray.fit.form import form_of
 from senca_ray.methods import MODEL, TrainedMethod, method
-from senca_ray.methods.run import followed
+from senca_ray.methods.base import followed
 from senca_ray.study.folds import make_folds
 from senca_ray.study.grid import control_trials
 from senca_ray.study.search import Search

@@ -17,7 +17,8 @@ import pandas as pd
 from senca_ray import keys
 from senca_ray.cloud.planned import Planned, config_of
 from senca_ray.errors import Problem, ProblemsError, SencaError
-from senca_ray.study.trial import OutOfMemory, run_trial
+from senca_ray.study.run_trial import run_trial
+from senca_ray.study.trial import OutOfMemory
 
 CPU, GPU = "cpu", "gpu"
 

@@ -88,6 +88,12 @@ def is_remote(location: str) -> bool:
     return "://" in location
 
 
+def address_of(folder: Path) -> str | None:
+    """The address that a path was made of, of whose two slashes pathlib leaves one; None for a folder."""
+    scheme, *rest = folder.parts or ("",)
+    return f"{scheme}//{'/'.join(rest)}" if scheme in ("s3:", "gs:") else None
+
+
 def connect(uri: str) -> tuple[fs.FileSystem, str]:
     """The filesystem of an address and the path in it (BUCKET/FOLDER); nothing there needs to exist.
 

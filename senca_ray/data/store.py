@@ -21,6 +21,7 @@ from pyarrow import fs
 from senca_ray import keys
 from senca_ray.data import shards
 from senca_ray.data.location import (
+    address_of,
     connect,
     in_words,
     is_remote,
@@ -70,8 +71,8 @@ def open_store(location: str | Path) -> Store:
         connect(location)
         return RemoteStore(location.rstrip("/"))
     folder = Path(location)
-    if folder.parts[:1] in (("s3:",), ("gs:",)):  # what pathlib makes of an address
-        raise SencaError(f"{folder}: a folder found; write the address {folder.parts[0]}//… as text")
+    if address := address_of(folder):
+        raise SencaError(f"{folder}: a folder found; write the address {address} as text")
     return LocalStore(folder)
 
 

@@ -1,11 +1,9 @@
-"""From an embedding to regions: clustering, and the policy that says how many regions there are."""
+"""From an embedding to regions: clustering, into as many as the policy says."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from sklearn.cluster import AgglomerativeClustering, KMeans
@@ -16,9 +14,9 @@ from senca_ray import keys
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 from senca_ray.fit.cells import SAMPLED, cells_of, joined, kmeans, sampled_rows
+from senca_ray.fit.choices import CLUSTERINGS, parse_k_policy
 from senca_ray.fit.scores import silhouette
 
-CLUSTERINGS = ("ward", "average", "complete", "kmeans", "gmm-tied", "leiden")
 AUTO_RANGE = range(2, 13)
 """Numbers of regions that the policy `auto` compares."""
 
@@ -29,30 +27,6 @@ _RIDGE = 1e-6
 
 Divide = Callable[[int], np.ndarray]
 """Finds k regions (N,) in any numbering."""
-
-
-@dataclass(frozen=True)
-class KPolicy:
-    """How many regions a section gets; printed wherever a score is."""
-
-    kind: Literal["labels", "fixed", "auto"]
-    k: int | None = None
-    """The number under `fixed`, else None."""
-
-
-def parse_k_policy(text: str) -> KPolicy:
-    """Read `labels`, `fixed:N` or `auto`; raises SencaError."""
-    match text.split(":"):
-        case ["labels"]:
-            return KPolicy("labels")
-        case ["auto"]:
-            return KPolicy("auto")
-        case ["fixed", number] if number.isascii() and number.isdecimal() and int(number) >= 1:
-            return KPolicy("fixed", int(number))
-    raise SencaError(
-        f"k policy {text!r} found; expected 'labels' (as many regions as the section has labels), "
-        "'fixed:N' with N of 1 or more, for example fixed:6, or 'auto' (chosen without labels)"
-    )
 
 
 def choose_k(

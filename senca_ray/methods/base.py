@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -132,3 +132,18 @@ class TrainedMethod(Method):
         checkpoint: Checkpoint | None = None,
     ) -> list[Embedding | SencaError]:
         """Embed with several seeds as one batched model; what a seed would raise stands in its place."""
+
+
+def finetunes(method: Method, setting: Setting) -> bool:
+    """Whether a method trains the image encoder of sections with an image, for which it needs the patches."""
+    return method.tunes_encoder and setting.tunes_encoder
+
+
+def followed(method: Method, setting: Setting) -> Setting:
+    """What a fit follows of a setting: fine-tuning only where the method does it."""
+    return setting if method.tunes_encoder else replace(setting, finetune=False)
+
+
+def device_of(method: Method, device: str) -> str:
+    """The device that `method` uses when it is given `device`."""
+    return device if isinstance(method, TrainedMethod) else "cpu"

@@ -11,12 +11,12 @@ from pathlib import Path
 def peak_memory_mb(device: str = "cpu") -> float:
     """Highest resident memory since the last fit began (where that cannot be told: of the process so far).
 
-    On a GPU: most allocated there since then.
+    On a GPU: most that torch held there since then, whether in use or not: what no other process could have.
     """
     if device != "cpu":
         import torch
 
-        return float(torch.cuda.max_memory_allocated(device) / 2**20)
+        return float(torch.cuda.max_memory_reserved(device) / 2**20)
     with contextlib.suppress(OSError, StopIteration):
         status = Path("/proc/self/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
@@ -31,6 +31,8 @@ def forget_peak(device: str) -> None:
         import torch
 
         torch.cuda.init()
+        # What earlier fits left in torch's hands would count as this one's, and is taken from other trials.
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

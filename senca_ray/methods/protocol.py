@@ -9,7 +9,7 @@ from typing import Any
 
 from senca_ray import keys
 from senca_ray.errors import ConfigError, Problem, SencaError
-from senca_ray.fit.regions import CLUSTERINGS, parse_k_policy
+from senca_ray.fit.choices import CLUSTERINGS, parse_k_policy
 from senca_ray.methods.base import Method
 
 UNDETERMINED = (keys.UNSCORED, keys.DROPPED, keys.SCORED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,11 +16,12 @@ from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
+from senca_ray.fit.choices import CLUSTERINGS, parse_k_policy
 from senca_ray.fit.form import form_of
 from senca_ray.fit.refinement import refine
-from senca_ray.fit.regions import CLUSTERINGS, choose_k, cluster, parse_k_policy, renumber
+from senca_ray.fit.regions import choose_k, cluster, renumber
 from senca_ray.fit.scores import score
-from senca_ray.methods.base import Embedding, Method, RegionMethod, TrainedMethod
+from senca_ray.methods.base import Embedding, Method, RegionMethod, TrainedMethod, device_of, finetunes
 from senca_ray.methods.memory import forget_peak, peak_memory_mb
 from senca_ray.methods.protocol import REFINE_NEIGHBORS, Protocol
 from senca_ray.methods.smoothed_pca import SmoothedPca
@@ -44,7 +45,7 @@ class Outcome:
     """Wall time of embedding, clustering and scoring; of a batch of S seeds, an S-th of the embedding."""
     peak_memory_mb: float
     """Highest resident memory during this fit (where that cannot be told: of the process so far); on a GPU,
-    most allocated there by this fit or batch."""
+    most that torch held there for this fit or batch."""
 
 
 _BATCH_MB = 4096.0
@@ -112,21 +113,6 @@ def genes_needed(method: Method, setting: Setting, protocols: Sequence[Protocol]
     needed = method.genes_needed(setting)
     beforehand = isinstance(method, RegionMethod) and any(p.k_policy == "auto" for p in protocols)
     return max(needed, SmoothedPca().genes_needed(setting)) if beforehand else needed
-
-
-def finetunes(method: Method, setting: Setting) -> bool:
-    """Whether a method trains the image encoder of sections with an image, for which it needs the patches."""
-    return method.tunes_encoder and setting.tunes_encoder
-
-
-def followed(method: Method, setting: Setting) -> Setting:
-    """What a fit follows of a setting: fine-tuning only where the method does it."""
-    return setting if method.tunes_encoder else replace(setting, finetune=False)
-
-
-def device_of(method: Method, device: str) -> str:
-    """The device that `method` uses when it is given `device`."""
-    return device if isinstance(method, TrainedMethod) else "cpu"
 
 
 def _run(

@@ -10,7 +10,7 @@ from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.shards import read_meta
 from senca_ray.errors import Problem, ProblemsError
-from senca_ray.fit.regions import CLUSTERINGS
+from senca_ray.fit.choices import CLUSTERINGS
 from senca_ray.methods import MODEL, Method, RegionMethod, all_methods
 from senca_ray.methods.protocol import Protocol
 from senca_ray.study.grid import check_stored, seed_problems

@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from senca_ray.methods import method
-from senca_ray.methods.run import device_of
+from senca_ray.methods.base import device_of
 from senca_ray.study.packing import Packing
 from senca_ray.study.plan import Plan
 from senca_ray.study.trial import Trial, failed_rows, to_config

@@ -19,14 +19,14 @@ from senca_ray.study.checkpoint import TrialCheckpoint, remove_checkpoints
 from senca_ray.study.packing import Packing
 from senca_ray.study.plan import Plan
 from senca_ray.study.queue import DEVICE_MB, MEMORY_MB, OUT_OF_MEMORY, PEAK_MB, SHARE, TRIAL, TrialQueue
-from senca_ray.study.trial import OutOfMemory, Trial, from_config, run_trial
+from senca_ray.study.trial import OutOfMemory, Trial, from_config
 
 _SINK, _RUN, _CHECKPOINTS = "sink", "run", "checkpoints"
 _TUNE_FOLDER = "tune"
 _SECRETS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
 
 Run = Callable[..., list[dict[str, Any]]]
-"""`run_trial`, or what a benchmark puts in its place."""
+"""`run_trial.run_trial`, or what a benchmark puts in its place."""
 
 
 class _Worker(tune.Trainable):
@@ -69,13 +69,14 @@ def run_plan(
     progress: Callable[[int], None],
     *,
     checkpoints: str | None = None,
-    run: Run = run_trial,
+    run: Run | None = None,
 ) -> None:
     """Run a plan on the connected cluster; afterwards every trial it gave has its rows.
 
     `sink` is an actor with `append(rows)`; `folder` is the study's; `progress` is told how many trials have
     ended. Below `checkpoints`, a folder or an address that every node reaches (left out: in the study's
-    folder), those of long fits are found again. A trial whose worker is lost is started again.
+    folder), those of long fits are found again. `run` runs a trial; left out, `run_trial` does. A trial whose
+    worker is lost is started again.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     queue = TrialQueue(plan, Packing(), lambda rows: ray.get(sink.append.remote(rows)), progress)
@@ -85,7 +86,7 @@ def run_plan(
     # see. Machines have keys, or a role, of their own.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_SECRETS)
     try:
-        _tuner(queue, sink, folder, checkpoints, run).fit()
+        _tuner(queue, sink, folder, checkpoints, run or _run_trial()).fit()
     finally:
         shutil.rmtree(folder / _TUNE_FOLDER, ignore_errors=True)
     remove_checkpoints(checkpoints)
@@ -95,6 +96,13 @@ def checkpoint_path(folder: str, trial: Trial) -> str:
     """Where below a folder or an address a trial keeps its checkpoint."""
     identity = repr(sorted(trial.keys()[0].items()))
     return f"{folder}/{hashlib.sha256(identity.encode()).hexdigest()[:16]}.pt"
+
+
+def _run_trial() -> Run:
+    # Not at the top: workers import this module, and most of what a fit needs only when they fit.
+    from senca_ray.study.run_trial import run_trial
+
+    return run_trial
 
 
 def _tuner(queue: TrialQueue, sink: Any, folder: Path, checkpoints: str, run: Run) -> tune.Tuner:

@@ -15,7 +15,7 @@ from senca_ray.bench import aggregator, fit, overhead, racing
 from senca_ray.bench.burn import burn_trial
 from senca_ray.bench.prepare import _Watch
 from senca_ray.bench.rows import made_up_rows, made_up_trial
-from senca_ray.bench.sections import FEATURES, SPOTS, write_section
+from senca_ray.bench.sections import FEATURES, SPOTS, write_patched, write_section
 from senca_ray.config import Setting
 from senca_ray.data.shards import read_sample
 from senca_ray.fit.train import train
@@ -66,10 +66,9 @@ def test_stages_and_memory_of_a_fit(tmp_path: Path) -> None:
 
 
 def test_what_the_gpu_is_given_to_fine_tune_can_be_fine_tuned(tmp_path: Path) -> None:
-    sample = read_sample(write_section(tmp_path, image=True), 500)
-    few = fit.with_patches(sample.subset(np.arange(SPOTS) < 12), pixels=32)
+    sample = read_sample(write_patched(tmp_path, pixels=32), 500, patches=True)
     setting = Setting(neighbors=2, epochs=1, finetune=True)
-    assert len(train(few, setting, 0).losses) == 1
+    assert len(train(sample.subset(np.arange(SPOTS) < 12), setting, 0).losses) == 1
 
 
 def test_a_trial_of_seeds_against_plain_fits(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ from senca_ray.config import Setting
 from senca_ray.data.shards import write_shard
 from senca_ray.errors import ProblemsError
 from senca_ray.study import grid
-from senca_ray.study.trial import Trial, run_trial
+from senca_ray.study.run_trial import run_trial
+from senca_ray.study.trial import Trial
 
 SETTING = Setting(hvgs=30, embedding=8, hidden=8, bottleneck=4, epochs=2)
 

@@ -24,7 +24,8 @@ from senca_ray.methods.protocol import Protocol
 from senca_ray.model.encoders.batching import Batches
 from senca_ray.model.encoders.network import Network
 from senca_ray.model.image_encoder import Encoder
-from senca_ray.study.trial import Trial, run_trial
+from senca_ray.study.run_trial import run_trial
+from senca_ray.study.trial import Trial
 
 STEP = 12
 """Pixels between spots."""

@@ -9,7 +9,8 @@ from senca_ray.errors import SencaError
 from senca_ray.fit import cells as cells_module
 from senca_ray.fit import regions as regions_module
 from senca_ray.fit.cells import cells_of, sampled_rows
-from senca_ray.fit.regions import CLUSTERINGS, cluster, silhouette_curve
+from senca_ray.fit.choices import CLUSTERINGS
+from senca_ray.fit.regions import cluster, silhouette_curve
 
 
 @pytest.fixture

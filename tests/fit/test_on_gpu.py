@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from test_train import SETTING, toy_sample
 
-from senca_ray.bench.fit import with_patches
+from senca_ray.bench.sections import write_patched
+from senca_ray.data.shards import read_sample
 from senca_ray.fit.train import Trained, train, train_batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -30,8 +32,9 @@ def test_same_batch_same_numbers() -> None:
         assert a.losses == b.losses and np.array_equal(a.embedding, b.embedding)
 
 
-def test_same_fine_tuning_same_numbers() -> None:
-    sample, setting = with_patches(toy_sample(), pixels=64), dataclasses.replace(SETTING, finetune=True)
+def test_same_fine_tuning_same_numbers(tmp_path: Path) -> None:
+    setting = dataclasses.replace(SETTING, finetune=True)
+    sample = read_sample(write_patched(tmp_path, pixels=64), setting.hvgs, patches=True)
     first, again = (train(sample, setting, 0, "cuda") for _ in range(2))
     assert first.losses == again.losses and np.array_equal(first.embedding, again.embedding)
 

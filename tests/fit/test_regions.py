@@ -15,15 +15,8 @@ from threadpoolctl import threadpool_limits
 from senca_ray import keys
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
-from senca_ray.fit.regions import (
-    CLUSTERINGS,
-    KPolicy,
-    choose_k,
-    cluster,
-    parse_k_policy,
-    renumber,
-    silhouette_curve,
-)
+from senca_ray.fit.choices import CLUSTERINGS
+from senca_ray.fit.regions import choose_k, cluster, renumber, silhouette_curve
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,21 +50,6 @@ def section(labels: list[str] | None, n_spots: int = 6) -> Sample:
         image_features=None,
         labels=None if labels is None else np.array(labels),
     )
-
-
-def test_policies_are_read() -> None:
-    assert parse_k_policy("labels") == KPolicy("labels")
-    assert parse_k_policy("auto") == KPolicy("auto")
-    assert parse_k_policy("fixed:12") == KPolicy("fixed", 12)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "label", "fixed", "fixed:", "fixed:0", "fixed:-3", "fixed:2.5", "fixed:²", "fixed:3:4", "AUTO"],
-)
-def test_a_wrong_policy_is_answered_with_the_right_ones(text: str) -> None:
-    with pytest.raises(SencaError, match=r"found; expected 'labels'.*'fixed:N'.*fixed:6.*'auto'"):
-        parse_k_policy(text)
 
 
 def test_labels_policy_counts_labels_without_undetermined() -> None:

@@ -8,7 +8,7 @@ from toys import toy_sample
 from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.errors import SencaError
-from senca_ray.fit.regions import CLUSTERINGS
+from senca_ray.fit.choices import CLUSTERINGS
 from senca_ray.methods import CONTROLS, METHODS, method
 from senca_ray.methods.protocol import Protocol
 from senca_ray.methods.run import run

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from senca_ray import keys
 from senca_ray.errors import ProblemsError
-from senca_ray.fit.regions import CLUSTERINGS
+from senca_ray.fit.choices import CLUSTERINGS
 from senca_ray.methods import METHODS
 from senca_ray.methods.protocol import UNDETERMINED, Protocol
 

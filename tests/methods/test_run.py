@@ -13,9 +13,9 @@ from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 from senca_ray.methods import METHODS, run
-from senca_ray.methods.base import Embedding, TrainedMethod
+from senca_ray.methods.base import Embedding, TrainedMethod, device_of, finetunes
 from senca_ray.methods.protocol import Protocol
-from senca_ray.methods.run import Outcome, device_of, finetunes, run_seeds
+from senca_ray.methods.run import Outcome, run_seeds
 from senca_ray.methods.senca import Senca
 
 SMALL = Setting(hvgs=30, embedding=16, hidden=16, bottleneck=8, epochs=2)
@@ -51,8 +51,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 300 * 2**20)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 300 * 2**20)
 
 
 def outcomes(method: Any, seeds: tuple[int, ...], device: str = "cpu", **more: Any) -> list[Any]:

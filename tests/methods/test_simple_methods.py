@@ -19,7 +19,8 @@ from senca_ray import keys
 from senca_ray.config import Setting
 from senca_ray.data.graph import nearest_neighbors
 from senca_ray.errors import SencaError
-from senca_ray.fit.regions import CLUSTERINGS, cluster
+from senca_ray.fit.choices import CLUSTERINGS
+from senca_ray.fit.regions import cluster
 from senca_ray.methods.base import Method
 from senca_ray.methods.concatenated import Concatenated
 from senca_ray.methods.depth import Depth

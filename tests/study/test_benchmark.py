@@ -18,7 +18,7 @@ from senca_ray.cohort import Cohort
 from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import ProblemsError
-from senca_ray.fit.regions import CLUSTERINGS
+from senca_ray.fit.choices import CLUSTERINGS
 from senca_ray.methods import METHODS, Method, RegionMethod, all_methods
 from senca_ray.methods.base import Embedding
 from senca_ray.methods.protocol import UNDETERMINED, Protocol

@@ -19,8 +19,9 @@ from senca_ray.config import Setting
 from senca_ray.methods.protocol import Protocol
 from senca_ray.study.checkpoint import TrialCheckpoint
 from senca_ray.study.grid import GridPlan
+from senca_ray.study.run_trial import run_trial
 from senca_ray.study.runner import run_plan
-from senca_ray.study.trial import Trial, run_trial
+from senca_ray.study.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 

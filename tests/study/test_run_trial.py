@@ -22,7 +22,8 @@ from senca_ray.methods.base import Embedding
 from senca_ray.methods.protocol import Protocol
 from senca_ray.methods.run import run
 from senca_ray.study.checkpoint import TrialCheckpoint
-from senca_ray.study.trial import OutOfMemory, Trial, failed_rows, from_config, run_trial, to_config
+from senca_ray.study.run_trial import run_trial
+from senca_ray.study.trial import OutOfMemory, Trial, failed_rows, from_config, to_config
 
 SMALL = Setting(hvgs=30, embedding=16, hidden=16, bottleneck=8, epochs=2)
 
@@ -160,7 +161,7 @@ def test_a_consensus_that_cannot_be_computed_leaves_the_seeds_their_rows(
     def too_large(*_: object) -> None:
         raise MemoryError("49 GiB asked for")
 
-    monkeypatch.setattr("senca_ray.study.trial.consensus", too_large)
+    monkeypatch.setattr("senca_ray.study.run_trial.consensus", too_large)
     rows = run_trial(trial(toy_shard))
     assert [r[keys.STATUS] for r in rows] == [keys.OK, keys.OK, keys.FAILED]
     assert rows[2][keys.REASON] == "MemoryError: 49 GiB asked for"
@@ -173,8 +174,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     honest = METHODS["senca"].embed_batch  # type: ignore[attr-defined]
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 300 * 2**20)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 300 * 2**20)
     monkeypatch.setattr(
         METHODS["senca"],
         "embed_batch",
@@ -258,7 +260,7 @@ def test_an_interrupted_trial_goes_on_with_the_same_rows_and_fits_no_seed_twice(
 def test_the_embedding_of_a_seed_fitted_before_an_interruption_is_made_again(
     toy_shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("senca_ray.study.trial.typical", lambda pairs: 0)
+    monkeypatch.setattr("senca_ray.study.run_trial.typical", lambda pairs: 0)
     given, path = trial(toy_shard), tmp_path / "trial.pt"
     whole = run_trial(given, checkpoint=TrialCheckpoint(path, interval=0))
     resumed = run_trial(given, checkpoint=TrialCheckpoint(path, interval=0))
