@@ -8,10 +8,9 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +18,9 @@ from senca_ray import keys
 from senca_ray.analysis.rows import IDENTITY, SCHEMA, Row, RowKey, check_rows, row_key
 from senca_ray.errors import SencaError
 from senca_ray.files import write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BULKY = (keys.REGIONS, keys.LOSSES)
 """Columns of a row that take most of its place, kept in a table of their own."""

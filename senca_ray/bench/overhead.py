@@ -6,7 +6,9 @@ it. The time of the study runs from a cluster that is up to the last row on disk
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import math
 import multiprocessing
 import tempfile
 import time
@@ -30,6 +32,9 @@ _LONG = 20.0
 _SEEDS = 5
 _START_LIMIT = 300.0
 """Seconds that the processes of the plain loop may take to come up."""
+
+_AT_REST = 0.15
+"""CPU seconds a second of a cluster that has nothing to do; measured: 0.05."""
 
 Run = dict[str, float]
 
@@ -129,8 +134,9 @@ def through_engine(
     from senca_ray.study.runner import run_plan
 
     with tempfile.TemporaryDirectory(prefix="senca-bench-") as folder, cluster.connected():
+        _rest()
         cpus = cluster.cpus()
-        todo = trials_of(trials_a_core * cpus, shards)
+        todo, work = trials_of(trials_a_core * cpus, shards), _work(seconds, shards)
         ended: list[float] = []
         begun = time.perf_counter()
         sink = aggregator(Path(folder))
@@ -139,7 +145,7 @@ def through_engine(
             sink,
             Path(folder),
             lambda number: ended.append(time.perf_counter()),
-            run=_work(seconds, shards),
+            run=work,
         )
         wall = time.perf_counter() - begun
         rows = ray.get(sink.progress.remote())
@@ -155,6 +161,31 @@ def through_engine(
         "first": ended[0] - begun,
         "wall": wall,
     }
+
+
+def _rest() -> None:
+    """Wait until a cluster just started uses little of a core.
+
+    Ray answers while its agents, and the processes that it holds ready, are still being imported.
+    """
+    import psutil  # type: ignore[import-untyped]
+
+    end, used = time.monotonic() + _START_LIMIT, math.inf
+    while used > _AT_REST and time.monotonic() < end:
+        before = _cpu_seconds(psutil.Process().children(recursive=True))
+        time.sleep(1)
+        used = _cpu_seconds(psutil.Process().children(recursive=True)) - before
+
+
+def _cpu_seconds(processes: list[Any]) -> float:
+    import psutil
+
+    found = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            found += float(times.user + times.system)
+    return found
 
 
 def plain_loop(processes: int, trials: int, seconds: float = 0.0, shards: list[str] | None = None) -> float:
@@ -195,7 +226,10 @@ def trials_of(count: int, shards: list[str] | None) -> list[Trial]:
 
 
 def _work(seconds: float, shards: list[str] | None) -> Callable[..., list[dict[str, Any]]]:
-    from senca_ray.bench.burn import burn_trial
-    from senca_ray.study.run_trial import run_trial
+    if shards:
+        from senca_ray.study.run_trial import run_trial
 
-    return run_trial if shards else functools.partial(burn_trial, seconds=seconds)
+        return run_trial
+    from senca_ray.bench.burn import burn_trial
+
+    return functools.partial(burn_trial, seconds=seconds)

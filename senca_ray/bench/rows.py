@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from senca_ray import keys
-from senca_ray.bench.sections import LABELS, SPOTS
+from senca_ray.bench.sizes import LABELS, SPOTS
 from senca_ray.config import Setting
 from senca_ray.methods.protocol import Protocol
 from senca_ray.study.trial import Trial

@@ -11,11 +11,10 @@ from scipy.sparse import csr_matrix, vstack
 from scipy.spatial import KDTree
 
 from senca_ray import keys
+from senca_ray.bench.sizes import FEATURES, GENES, LABELS, SPOTS
 from senca_ray.data.graph import nearest_neighbors
 from senca_ray.data.shards import ShardContent, write_shard
 
-SPOTS, GENES, FEATURES, LABELS = 600, 1200, 1280, 6
-"""FEATURES as the packaged encoder gives them."""
 _COLUMNS, _NEIGHBORS = 30, 16
 TISSUE_GENES = 500
 _TERRITORIES, _WAVES = 24, 8

@@ -23,7 +23,6 @@ from senca_ray.study.trial import OutOfMemory, Trial, from_config
 
 _SINK, _RUN, _CHECKPOINTS = "sink", "run", "checkpoints"
 _TUNE_FOLDER = "tune"
-_SECRETS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
 
 Run = Callable[..., list[dict[str, Any]]]
 """`run_trial.run_trial`, or what a benchmark puts in its place."""
@@ -82,9 +81,11 @@ def run_plan(
     queue = TrialQueue(plan, Packing(), lambda rows: ray.get(sink.append.remote(rows)), progress)
     folder = folder.resolve()
     checkpoints = checkpoints or str(folder / keys.CHECKPOINT_FOLDER)
-    # Tune would hand the driver's keys to every trial in a description that Ray logs and lists for all to
-    # see. Machines have keys, or a role, of their own.
-    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(_SECRETS)
+    # Tune would hand variables to every trial, the driver's keys among them, in a description that Ray logs
+    # and lists for all to see. Machines have keys, or a role, of their own. And what asks for variables gets
+    # none of the processes that Ray holds ready: the first trial begins a second later.
+    class_cache.ENV_VARS_TO_PROPAGATE.clear()
+    class_cache.DEFAULT_ENV_VARS.clear()
     try:
         _tuner(queue, sink, folder, checkpoints, run or _run_trial()).fit()
     finally:
