@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from senca_ray.errors import SencaError
 
@@ -93,6 +94,11 @@ def start_local(cpus: int | None = None) -> None:
             log_to_driver=False,
         )
     close_token()
+    # One reads every log again and again for a driver that wants none, the other would start machines;
+    # without them four trials of 20 s took two cores 43.5 s in place of 44.1.
+    node: Any = ray._private.worker._global_node
+    node.kill_log_monitor(check_alive=False)
+    node.kill_monitor(check_alive=False)
 
 
 def use_token() -> None:
