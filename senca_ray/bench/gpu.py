@@ -104,11 +104,15 @@ def batch_of_seeds(shard: str) -> dict[str, float]:
 
     model, setting, seeds = Senca(), Setting(), range(_SEEDS)
     sample = read_sample(shard, model.genes_needed(setting))
+
+    def whole(seeds: Sequence[int]) -> list[object]:
+        return [result for (result,) in run_seeds(model, sample, setting, seeds, (Protocol(),), "cuda")]
+
     work: dict[str, Callable[[], Sequence[object]]] = {
         "one": lambda: [model.embed(sample, setting, 0, "cuda")],
         "batch": lambda: model.embed_batch(sample, setting, seeds, "cuda"),
-        "one_whole": lambda: list(run_seeds(model, sample, setting, seeds[:1], (Protocol(),), "cuda")),
-        "batch_whole": lambda: list(run_seeds(model, sample, setting, seeds, (Protocol(),), "cuda")),
+        "one_whole": lambda: whole(seeds[:1]),
+        "batch_whole": lambda: whole(seeds),
     }
     seconds = {}
     for name, call in work.items():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -31,13 +32,13 @@ def test_busy_counts_only_while_enough_trials_are_under_way() -> None:
 
 def test_what_nvidia_smi_says_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = tmp_path / "nvidia-smi"
-    said.write_text("#!/bin/sh\necho 12\necho '[N/A]'\necho 99\ntouch said\nexec sleep 60\n")
+    said.write_text("#!/bin/sh\necho 12\necho '[N/A]'\necho 99\nexec sleep 60\n")
     said.chmod(said.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.chdir(tmp_path)
     with packed.watched() as samples:
-        while len(samples) < 2:
-            pass
+        end = time.monotonic() + 30
+        while len(samples) < 2 and time.monotonic() < end:
+            time.sleep(0.01)
     assert [busy for _, busy in samples] == [12, 99]
 
 

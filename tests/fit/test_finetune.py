@@ -17,8 +17,9 @@ from senca_ray.errors import SencaError
 from senca_ray.fit import finetune
 from senca_ray.fit import train as training
 from senca_ray.fit.finetune import TunedEncoder
+from senca_ray.fit.initial import initialise
 from senca_ray.fit.section import section_tensors
-from senca_ray.fit.train import initialise, train, train_batch, untrained
+from senca_ray.fit.train import train, train_batch, untrained
 from senca_ray.model.graph_transformer import dropout_masks
 from senca_ray.model.image_encoder import Encoder
 from senca_ray.model.losses import loss_terms

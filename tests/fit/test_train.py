@@ -19,8 +19,9 @@ from senca_ray.config import Setting
 from senca_ray.data.sample import Sample
 from senca_ray.errors import SencaError
 from senca_ray.fit import train as training
+from senca_ray.fit.initial import initialise, initialise_batch
 from senca_ray.fit.section import section_tensors
-from senca_ray.fit.train import initialise, train, train_batch, untrained
+from senca_ray.fit.train import train, train_batch, untrained
 from senca_ray.model import cross_attention, graph_transformer
 from senca_ray.model import losses as losses_module
 from senca_ray.model.losses import loss_terms
@@ -258,7 +259,7 @@ def test_batched_seeds_start_like_single_ones(
 @pytest.mark.parametrize("image", [True, False])
 def test_a_batch_starts_from_the_weights_and_streams_of_its_seeds(image: bool) -> None:
     section, state = section_tensors(toy_sample(image), SETTING), torch.get_rng_state()
-    _, weights, masks = training.initialise_batch(section, SETTING, (4, 0))
+    _, weights, masks = initialise_batch(section, SETTING, (4, 0))
     assert torch.equal(torch.get_rng_state(), state)
     for index, seed in enumerate((4, 0)):
         model, own = initialise(section, SETTING, seed)
@@ -271,7 +272,7 @@ def test_a_batch_starts_from_the_weights_and_streams_of_its_seeds(image: bool) -
 def test_a_seed_that_diverges_leaves_the_rest_of_its_batch_alone(
     sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy = training.initialise_batch
+    healthy = initialise_batch
 
     def broken(section: SectionTensors, setting: Setting, seeds: tuple[int, ...]) -> Any:
         model, weights, masks = healthy(section, setting, seeds)
