@@ -11,8 +11,9 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal import RayActorManager
 from ray.tune import CheckpointConfig, PlacementGroupFactory, RunConfig, TuneConfig
-from ray.tune.execution import class_cache
+from ray.tune.execution import class_cache, tune_controller
 
 from senca_ray import keys
 from senca_ray.study.checkpoint import TrialCheckpoint, remove_checkpoints
@@ -24,8 +25,18 @@ from senca_ray.study.trial import OutOfMemory, Trial, from_config
 _SINK, _RUN, _CHECKPOINTS = "sink", "run", "checkpoints"
 _TUNE_FOLDER = "tune"
 
+_LONGEST_WAIT = 2.0
+"""Seconds without an event after which Tune asks for more trials: a cluster may have grown."""
+
 Run = Callable[..., list[dict[str, Any]]]
 """`run_trial.run_trial`, or what a benchmark puts in its place."""
+
+
+class _ActorManager(RayActorManager):
+    """Waits longer for a trial to begin or to end than Tune's, which wakes up ten times a second."""
+
+    def next(self, timeout: float | None = None) -> bool:
+        return super().next(timeout=_LONGEST_WAIT)
 
 
 class _Worker(tune.Trainable):
@@ -86,6 +97,7 @@ def run_plan(
     # none of the processes that Ray holds ready: the first trial begins a second later.
     class_cache.ENV_VARS_TO_PROPAGATE.clear()
     class_cache.DEFAULT_ENV_VARS.clear()
+    tune_controller.RayActorManager = _ActorManager  # type: ignore[misc]  # no setting for it
     try:
         _tuner(queue, sink, folder, checkpoints, run or _run_trial()).fit()
     finally:

@@ -19,6 +19,7 @@ from senca_ray.config import Setting
 from senca_ray.methods.protocol import Protocol
 from senca_ray.study.checkpoint import TrialCheckpoint
 from senca_ray.study.grid import GridPlan
+from senca_ray.study.queue import TrialQueue
 from senca_ray.study.run_trial import run_trial
 from senca_ray.study.runner import run_plan
 from senca_ray.study.trial import Trial
@@ -97,6 +98,33 @@ def test_a_trial_that_takes_its_worker_down_every_time_says_so(tmp_path: Path, t
     results = read_results(out).set_index(keys.SAMPLE)
     assert (results.loc["T1", keys.STATUS] == keys.OK).all()
     assert results.loc["T2", keys.REASON].str.contains("lost 4 times").all()
+
+
+def test_the_driver_rests_while_trials_run(
+    tmp_path: Path, toy_shard: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune alone would ask for another trial ten times a second, on a core that a trial could use."""
+    asked: list[float] = []
+    suggest = TrialQueue.suggest
+
+    def note(queue: TrialQueue, trial_id: str) -> Any:
+        asked.append(time.time())
+        return suggest(queue, trial_id)
+
+    monkeypatch.setattr(TrialQueue, "suggest", note)
+    slept = tmp_path / "slept"
+
+    def sleep(trial: Trial, device: str, checkpoint: object) -> list[dict[str, Any]]:
+        begun = time.time()
+        time.sleep(5)
+        slept.write_text(f"{begun} {time.time()}")
+        return run_trial(trial)
+
+    out = tmp_path / "study"
+    todo = trials(toy_shard)[2:]
+    run_plan(GridPlan(todo, lambda trial: False), aggregator(out), out, lambda ended: None, run=sleep)
+    begun, ended = map(float, slept.read_text().split())
+    assert sum(begun < at < ended for at in asked) < 10
 
 
 def _workers() -> list[psutil.Process]:
