@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from senca_ray import keys
 from senca_ray.config import Setting
@@ -254,6 +255,26 @@ def test_batched_seeds_start_like_single_ones(
             np.testing.assert_allclose(found.terms[name], values, rtol=10 * tolerance)
         np.testing.assert_allclose(found.embedding, alone.embedding, atol=1e-9 if double else 1e-4)
         assert found.embedding.dtype == (np.float64 if double else np.float32)
+
+
+class _Operators(TorchDispatchMode):
+    """Counts what torch is asked to compute: on a small section, that is what a GPU's time goes into."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_fifteen_seeds_as_one_batch_take_few_more_operators_than_one(image: bool) -> None:
+    sample = toy_sample(image)
+    with _Operators() as one:
+        train(sample, SETTING, 0)
+    with _Operators() as batch:
+        train_batch(sample, SETTING, range(15))
+    assert batch.count < 1.6 * one.count
 
 
 @pytest.mark.parametrize("image", [True, False])
