@@ -102,6 +102,7 @@ def _content(view: StudyView) -> dict[str, Any]:
     sections = [{"number": n} | section_content(view, sample) for sample, n in numbers.items()]
     blocks = [] if bench else _blocks(view)
     labelled = view.results[keys.LABEL_SOURCE] != keys.UNLABELLED
+    ran = set(view.tried[keys.METHOD])
     return {
         "study": description,
         "settings": settings,
@@ -117,7 +118,7 @@ def _content(view: StudyView) -> dict[str, Any]:
         "marker_columns": COLUMNS_EXPLAINED,
         "n_sections": len(description["shards"]),
         "n_patients": view.results[keys.PATIENT].nunique(),
-        "controls": [(name, explain(name)) for name in description["controls"]],
+        "controls": [(name, explain(name)) for name in description["controls"] if name in ran],
         "model": explain(MODEL),
         "protocol": Protocol.read(view.description).words(),
         "holm": HOLM_FAMILIES,

@@ -98,6 +98,13 @@ def test_blocks_are_never_one_mean(page: Page) -> None:
     assert all(heading in page.text for heading in headings)
 
 
+def test_controls_that_no_section_could_have_are_not_listed(page: Page, tmp_path: Path) -> None:
+    image = "image only: the encoder's features"
+    assert image in page.text
+    without = Page(write_report(make_study(tmp_path, (Section("B1", "B", image=False),))))
+    assert image not in without.text and "expression only: 2,000 HVGs" in without.text
+
+
 def test_a_section_says_what_it_is(page: Page) -> None:
     assert "no image: the image branch is absent" in page.text
     assert "transferred labels: approximate" in page.text
